@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make help` lists the targets.
+
+VENV    := .venv
+BIN     := $(VENV)/bin
+CLANG   ?= clang-19
+BPFTOOL ?= $(or $(shell command -v bpftool),/usr/sbin/bpftool)
+OBJECTS := operator/wildcard_operator/objects
+PYTEST  := $(BIN)/pytest
+
+BPF_PROGRAMS := $(wildcard bpf/*.bpf.c)
+BPF_OBJECTS  := $(patsubst bpf/%.bpf.c,$(OBJECTS)/%.bpf.o,$(BPF_PROGRAMS))
+BPF_CFLAGS   := -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Werror -Ibpf
+# What a user writes for a cache of its own is honoured; else everything lies in the checkout.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup packages bpf demo test test-unit test-bpf test-node test-cluster test-chart test-long \
+	lint format bench bench-map bench-compiler bench-node bench-control docs clean
+.DELETE_ON_ERROR:
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | column -ts "$$(printf '\t')"
+
+setup: packages $(VENV)/.installed bpf ## Install what is missing and build the BPF objects
+
+packages: # Debian packages, where root; else says which are missing
+	@hack/packages.sh
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || python3 -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt 'pip>=25.1'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e . --group dev
+	@touch $@
+
+bpf: $(BPF_OBJECTS) ## Compile the BPF programs
+
+bpf/vmlinux.h:
+	@$(BPFTOOL) btf dump file /sys/kernel/btf/vmlinux format c > $@
+
+$(OBJECTS)/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h bpf/lib/*.h) bpf/vmlinux.h
+	@mkdir -p $(OBJECTS)
+	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
+
+test: setup lint ## Run every check and test that CI runs
+	$(PYTEST) -m 'not long' tests
+
+test-unit: setup ## Pure Python: no root, no kernel
+	$(PYTEST) tests/unit
+
+test-bpf: setup ## The wildcard map and the programs in the running kernel
+	$(PYTEST) -m 'not long' tests/bpf
+
+test-node: setup ## A node with pods made of network namespaces, real packets
+	$(PYTEST) -m 'not long' tests/node
+
+test-cluster: setup ## Against a real API server and etcd
+	$(PYTEST) -m 'not long' tests/cluster
+
+test-chart: setup ## The Helm chart: rendered, validated, installed
+	$(PYTEST) -m 'not long' tests/chart
+
+test-long: setup ## Everything, with the tests that run for minutes
+	$(PYTEST) tests
+
+lint: setup ## Formatting, lint, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	clang-format-19 --dry-run --Werror $$(git ls-files 'bpf/*.h' 'bpf/*.c' 'examples/*.c' 'tests/*.c')
+
+format: setup ## Format the sources
+	$(BIN)/ruff check --fix-only -q .
+	$(BIN)/ruff format -q .
+	clang-format-19 -i $$(git ls-files 'bpf/*.h' 'bpf/*.c' 'examples/*.c' 'tests/*.c')
+
+clean: ## Remove what was built
+	rm -rf $(VENV) $(OBJECTS) bpf/vmlinux.h build dist

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every metric and the logging set-up, in one place."""
