@@ -83,9 +83,7 @@ def make_rules(shape: str, family: int, count: int, seed: int = 1) -> Boxes:
     rng = np.random.default_rng([seed, count, family, sorted(SHAPES).index(shape)])
     made = SHAPES[shape](rng, family, count)
     _, first = np.unique(np.concatenate([made.low, made.high], axis=1), axis=0, return_index=True)
-    while (
-        len(first) < count
-    ):  # rarely more than once: the generators draw from far more rules than are asked for
+    while len(first) < count:  # rare: the generators draw from far more rules than are asked for
         more = SHAPES[shape](rng, family, count)
         made = Boxes(
             made.description,
@@ -118,7 +116,7 @@ def make_packets(rules: Boxes, count: int = 4096, hits: float = 0.9, seed: int =
     """uint8[count, key_size]: a share `hits` lies in some rule, the rest in none, in random order.
 
     A hit is a random point of a rule drawn uniformly. A miss mixes fields of different rules and random
-    ones, which costs a classifier more than noise does. A set that covers everything gives fewer misses than asked.
+    ones, which costs a classifier more than noise does. A set that covers all gives fewer misses.
     """
     rng = np.random.default_rng([seed, count])
     wanted = count - round(count * hits)
