@@ -15,7 +15,7 @@ BPF_CFLAGS   := -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Werror -Ibpf
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages bpf demo test test-unit test-bpf test-node test-cluster test-chart test-long \
+.PHONY: help setup packages bpf demo kube-tools test test-unit test-bpf test-node test-cluster test-chart test-long \
 	lint format bench bench-map bench-compiler bench-node bench-control docs clean
 .DELETE_ON_ERROR:
 
@@ -41,6 +41,9 @@ bpf/vmlinux.h:
 $(OBJECTS)/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h bpf/lib/*.h) bpf/vmlinux.h
 	@mkdir -p $(OBJECTS)
 	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
+
+kube-tools: ## Build the Kubernetes binaries that the cluster tests run (ten minutes, once)
+	@tests/support/kubetools/build.sh
 
 test: setup lint ## Run every check and test that CI runs
 	$(PYTEST) -m 'not long' tests

@@ -7,6 +7,7 @@ packages=(
     clang-19 llvm-19 clang-format-19 libbpf1 libbpf-dev bpftool   # the BPF programs
     libc6-dev python3-venv git
     nftables iproute2 conntrack procps util-linux openssl curl      # the node and its tests
+    prometheus                                                     # reads the counters in the cluster tests
 )
 
 missing=()

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waiting for a condition instead of sleeping."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def wait_until(condition: Callable[[], object], seconds: float, what: str, *, every: float = 0.05) -> float:
+    """Return after how many seconds the condition became true; fail with `what` where it doesn't in time."""
+    started = time.monotonic()
+    while not condition():
+        if time.monotonic() - started > seconds:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(every)
+    return time.monotonic() - started
