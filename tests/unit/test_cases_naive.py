@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The naive evaluator gives every answer of every case, and the cases cover what they promise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+
+from support.cases import Case, Step, case_files, load_file
+from support.naive import Answer, End, evaluate
+from support.strategies import Situation, situations
+
+if TYPE_CHECKING:
+    from support.probes import Decision, Probe
+
+CASES = [case for path in case_files() for case in load_file(path)]
+STEPS = [
+    pytest.param(case, step, id=f"{case.file.removesuffix('.yaml')}: {case.name}: {step.name}")
+    for case in CASES
+    for step in case.steps
+]
+
+
+@pytest.mark.parametrize(("case", "step"), STEPS)
+def test_naive_evaluator_gives_the_truth(case: Case, step: Step) -> None:
+    wrong = [
+        told for probe in step.probes if (told := difference(probe, evaluate(step.objects, probe.query())))
+    ]
+
+    assert not wrong, "\n".join(wrong)
+
+
+def difference(probe: Probe, answer: Answer) -> str:
+    """What of an answer is not as the case says; empty where all is."""
+    if answer.depends_on:
+        return f"{probe.told()}: leaves {', '.join(sorted(answer.depends_on))} open, which a rule asks for"
+    if answer.allowed != probe.allowed:
+        return f"{probe.told()}: should be allowed={probe.allowed}: {answer}"
+    for name, wanted, end in (
+        ("egress", probe.egress, answer.egress),
+        ("ingress", probe.ingress, answer.ingress),
+    ):
+        if wanted is not None and wanted != decision(end):
+            return f"{probe.told()}: {name} should be decided by {wanted}, not by {decision(end)}"
+    return ""
+
+
+def decision(end: End) -> Decision:
+    """An end's answer in the form of a case."""
+    found = end.by or end.reason
+    assert found is not None
+    return found
+
+
+@settings(max_examples=50, deadline=None)
+@given(situations())
+def test_every_random_situation_has_an_answer_with_a_decision(situation: Situation) -> None:
+    objects, probes = situation
+    for probe in probes:
+        answer = evaluate(objects, probe)
+
+        assert answer.allowed == (answer.egress.allowed and answer.ingress.allowed)
+        assert all((end.by is None) != (end.reason is None) for end in (answer.egress, answer.ingress))
