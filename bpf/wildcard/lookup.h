@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The lookup. Tables are visited in the order of the best place in them; a few index
+ * arrays, one read each, say beforehand which tables can hold a match. In a table one
+ * hash of the key under the table's mask leads to a chain that is sorted by place.
+ *
+ * Every function here is inlined into a function of one map (declare.h) and compiled for
+ * its description: loops over fields and words are unrolled and their bounds are constants.
+ */
+#ifndef WILDCARD_LOOKUP_H
+#define WILDCARD_LOOKUP_H
+
+/* Rows of a chain that are looked at before bpf_loop() takes over. */
+#ifndef WILDCARD_INLINE_CHAIN
+#define WILDCARD_INLINE_CHAIN 2
+#endif
+/* Tables that are probed before bpf_loop() takes over. */
+#ifndef WILDCARD_INLINE_TABLES
+#define WILDCARD_INLINE_TABLES 2
+#endif
+/* More than any map can hold: a chain is never cut short. */
+#define WILDCARD_CHAIN_LOOPS (1 << 23)
+
+#define WILDCARD_ENTRY_WORDS (sizeof(struct wildcard_entry) / 8)
+
+/* What a lookup carries from table to table and from row to row. */
+struct wildcard_walk {
+	const __u64 *key;
+	const struct wildcard_head *head;
+	__u64 set;  /* tables still to visit */
+	__u64 best; /* only a lower place is of interest */
+	__u64 floor;
+	__u32 row; /* the next row; 0 ends */
+	__u32 found;
+};
+
+/* Makes the compiler finish with one word of a long key before it loads the next: it would
+ * load all first and keep them on the stack.
+ */
+#define WILDCARD_IN_TURN_(d, result)                                  \
+	do {                                                          \
+		if ((d)->words > 4)                                   \
+			asm volatile("" : "+r"(result) : : "memory"); \
+	} while (0)
+
+/* The lowest bit of a set that is not empty, by a de Bruijn sequence: BPF has no such instruction.
+ */
+static __always_inline __u32 wildcard_first(__u64 set)
+{
+	static const __u8 bit[64] = {
+		0,  1,	2,  53, 3,  7,	54, 27, 4,  38, 41, 8,	34, 55, 48, 28,
+		62, 5,	39, 46, 44, 42, 22, 9,	24, 35, 59, 56, 49, 18, 29, 11,
+		63, 52, 6,  26, 37, 40, 33, 47, 61, 45, 43, 21, 23, 58, 17, 10,
+		51, 25, 36, 32, 60, 20, 57, 16, 50, 31, 19, 15, 30, 14, 13, 12,
+	};
+	__u64 lowest = bit[((set & -set) * 0x022fdd63cc95386dULL) >> 58];
+
+	/* The compiler knows that this holds and would leave it out; the verifier does not. */
+	asm volatile("%0 &= 63" : "+r"(lowest));
+	return lowest;
+}
+
+/* A field's number in host order. The field may lie across two words. */
+static __always_inline __u64 wildcard_number(const struct wildcard_field *f, const __u64 *key)
+{
+	__u32 word = f->offset / 8, bit = f->offset % 8 * 8;
+	__u64 n = __builtin_bswap64(key[word]) << bit;
+
+	if (bit + 8 * f->size > 64)
+		n |= __builtin_bswap64(key[word + 1]) >> (64 - bit);
+	return n >> (64 - 8 * f->size);
+}
+
+/* The tables that could hold a match, as far as the windows tell. */
+static __always_inline __u64 wildcard_candidates(const struct wildcard_desc *d,
+						 const struct wildcard_head *head, const __u64 *key,
+						 void *index)
+{
+	__u64 set = head->tables;
+
+#pragma unroll
+	for (__u32 i = 0; i < WILDCARD_MAX_WINDOWS; i++) {
+		const struct wildcard_window *w = &head->window[i];
+		__u32 word = w->word, at;
+		__u64 *tables;
+
+		if (i >= head->windows)
+			break;
+		if (word >= d->words)
+			break;
+		at = w->base + ((__builtin_bswap64(key[word]) >> (w->shift & 63)) & w->mask);
+		tables = bpf_map_lookup_elem(index, &at);
+		if (tables)
+			set &= *tables;
+	}
+	return set;
+}
+
+/* NH (Black et al., UMAC, 1999) with the map's seeds, then one round of mixing: what
+ * packets bring cannot be made to collide without knowing the seeds.
+ */
+static __always_inline __u32 wildcard_hash(const struct wildcard_desc *d,
+					   const struct wildcard_head *head,
+					   const struct wildcard_table *table, const __u64 *key)
+{
+	const __u64 *mask = (const __u64 *)(table + 1);
+	__u64 sum = table->seed;
+
+#pragma unroll
+	for (__u32 i = 0; i < WILDCARD_MAX_WORDS; i++) {
+		__u64 word;
+
+		if (i >= d->words)
+			break;
+		word = key[i] & mask[i];
+		sum += (__u64)((__u32)word + head->seed[2 * i]) *
+		       (__u32)((__u32)(word >> 32) + head->seed[2 * i + 1]);
+		WILDCARD_IN_TURN_(d, sum);
+	}
+	sum ^= sum >> 32;
+	sum *= 0x9e3779b97f4a7c15ULL;
+	return sum >> 32;
+}
+
+static __always_inline bool wildcard_match(const struct wildcard_desc *d, const __u64 *row,
+					   const __u64 *key)
+{
+	const __u64 *value = row + WILDCARD_ENTRY_WORDS;
+	const __u64 *mask = value + d->words, *bounds = mask + d->words;
+	__u64 differ = 0;
+
+#pragma unroll
+	for (__u32 i = 0; i < WILDCARD_MAX_WORDS; i++) {
+		if (i >= d->words)
+			break;
+		differ |= (key[i] & mask[i]) ^ value[i];
+		WILDCARD_IN_TURN_(d, differ);
+	}
+	if (differ)
+		return false;
+#pragma unroll
+	for (int i = 0; i < WILDCARD_MAX_FIELDS; i++) {
+		__u64 number;
+
+		if (d->field[i].kind != WILDCARD_KIND_RANGE)
+			continue;
+		number = wildcard_number(&d->field[i], key);
+		if (d->field[i].size == 8) {
+			if (number - bounds[0] > bounds[1])
+				return false;
+			bounds += 2;
+		} else {
+			if ((__u32)number - (__u32)bounds[0] > (__u32)(bounds[0] >> 32))
+				return false;
+			bounds++;
+		}
+	}
+	return true;
+}
+
+/* One row of a chain. Returns true where the chain has no more to say. */
+static __always_inline bool wildcard_step(const struct wildcard_desc *d, struct wildcard_walk *walk,
+					  void *rules)
+{
+	__u32 at = walk->head->rows_base + walk->row;
+	const __u64 *row = bpf_map_lookup_elem(rules, &at);
+	const struct wildcard_entry *entry = (const void *)row;
+
+	walk->row = 0;
+	if (!row || entry->place >= walk->best)
+		return true;
+	if (entry->place >= walk->floor && wildcard_match(d, row, walk->key)) {
+		walk->best = entry->place;
+		walk->found = at;
+		return true;
+	}
+	walk->row = entry->next;
+	return !walk->row;
+}
+
+/* One table: the lowest in walk->set. Leaves what it found in the walk. bpf_loop() works on `slow`,
+ * so that the common path can keep its walk in registers.
+ */
+static __always_inline void wildcard_probe(const struct wildcard_desc *d,
+					   struct wildcard_walk *walk, struct wildcard_walk *slow,
+					   void *rules, void *buckets, long (*chain)(__u32, void *))
+{
+	const __u32 stride = sizeof(struct wildcard_table) + 8 * d->words;
+	const struct wildcard_head *head = walk->head;
+	const struct wildcard_table *table =
+		(const void *)(head + 1) + wildcard_first(walk->set) * stride;
+
+	walk->set &= walk->set - 1;
+	if (table->rest >= walk->best) {
+		walk->set = 0;
+		return;
+	}
+	if (head->direct) {
+		walk->row = table->row;
+	} else {
+		__u32 hash = wildcard_hash(d, head, table, walk->key);
+		__u32 at = head->buckets_base + (hash & head->bucket_mask);
+		__u64 *bucket = bpf_map_lookup_elem(buckets, &at);
+
+		if (!bucket || !(*bucket >> 32 & 1U << (hash >> 27)))
+			return;
+		walk->row = *bucket;
+	}
+	for (int i = 0; i < WILDCARD_INLINE_CHAIN; i++)
+		if (wildcard_step(d, walk, rules))
+			return;
+	if (walk == slow) {
+		bpf_loop(WILDCARD_CHAIN_LOOPS, chain, walk, 0);
+	} else {
+		*slow = *walk;
+		bpf_loop(WILDCARD_CHAIN_LOOPS, chain, slow, 0);
+		walk->best = slow->best;
+		walk->found = slow->found;
+	}
+}
+
+/* bpf_loop() over the tables that the common path did not come to. */
+static __always_inline long wildcard_next(const struct wildcard_desc *d, struct wildcard_walk *walk,
+					  void *rules, void *buckets, long (*chain)(__u32, void *))
+{
+	if (!walk->set)
+		return 1;
+	wildcard_probe(d, walk, walk, rules, buckets, chain);
+	return 0;
+}
+
+/*
+ * The element of `rules` with the best match at or behind `floor`, or 0. `chain` and
+ * `tables` are the bpf_loop() callbacks that run wildcard_step() and wildcard_next() for
+ * this map.
+ */
+static __always_inline __u32 wildcard_find(const struct wildcard_desc *d,
+					   const struct wildcard_head *head, const __u64 *key,
+					   __u64 floor, void *rules, void *buckets, void *index,
+					   long (*chain)(__u32, void *),
+					   long (*tables)(__u32, void *))
+{
+	struct wildcard_walk walk, slow;
+
+	walk.key = key;
+	walk.head = head;
+	walk.floor = floor;
+	walk.set = wildcard_candidates(d, head, key, index);
+	/* The verifier must not know these, or it follows every path once for them alone. */
+	walk.best = head->nowhere;
+	walk.found = head->none;
+	walk.row = head->none;
+	for (int i = 0; i < WILDCARD_INLINE_TABLES; i++) {
+		if (!walk.set)
+			return walk.found;
+		wildcard_probe(d, &walk, &slow, rules, buckets, chain);
+	}
+	if (walk.set) {
+		slow = walk;
+		bpf_loop(WILDCARD_MAX_TABLES, tables, &slow, 0);
+		return slow.found;
+	}
+	return walk.found;
+}
+
+#endif /* WILDCARD_LOOKUP_H */
