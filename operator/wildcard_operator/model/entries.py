@@ -19,7 +19,7 @@ type, `dport` the code. Only scope and class change from step to step. `row(x)` 
     step                     scope                          class
     host ingress (XDP)       interface's `ingress`          0              packet as it is, never mirrored
     host egress (netfilter)  outgoing interface's `egress`  0              packet as it is, never mirrored
-    own node, or self        -                              -              passes (self: one `pod` at both ends)
+    own node, or self        -                              -      passes (self: one `pod` at both ends)
     source's filters         row(saddr).filter_egress       class(daddr)
     source's policies        row(saddr).policy_egress       class(daddr)
     destination's filters    row(daddr).filter_ingress      class(saddr)

@@ -43,7 +43,7 @@ class Action(enum.StrEnum):
 
     ALLOW = "Allow"
     DROP = "Drop"
-    PASS = "Pass"  # noqa: S105  a verdict, not a password
+    PASS = "Pass"  # noqa: S105 (a verdict, not a password)
 
 
 class Address(NamedTuple):
