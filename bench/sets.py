@@ -134,9 +134,9 @@ def make_packets(rules: Boxes, count: int = 4096, hits: float = 0.9, seed: int =
 
 def matches_any(rules: Boxes, packets: Bytes) -> npt.NDArray[np.bool_]:
     """bool[len(packets)]: whether any rule holds each packet, by looking at every rule."""
-    columns = [_words(rules.low, rules), _words(rules.high, rules)]
+    columns = [words(rules.low, rules), words(rules.high, rules)]
     found = np.zeros(len(packets), bool)
-    for row, packet in enumerate(zip(*_words(packets, rules), strict=True)):
+    for row, packet in enumerate(zip(*words(packets, rules), strict=True)):
         left = np.arange(len(rules))
         for low, high, value in zip(*columns, packet, strict=True):
             left = left[(low[left] <= value) & (value <= high[left])]
@@ -144,7 +144,7 @@ def matches_any(rules: Boxes, packets: Bytes) -> npt.NDArray[np.bool_]:
     return found
 
 
-def _words(rows: Bytes, rules: Boxes) -> list[npt.NDArray[np.uint64]]:
+def words(rows: Bytes, rules: Boxes) -> list[npt.NDArray[np.uint64]]:
     """One array a field whose items compare as its bytes do; two for a field of 16 bytes."""
     words = []
     for _, size, offset in rules.fields:
