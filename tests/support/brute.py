@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a wildcard map must answer, by looking at every entry: a reference that shares no code with the map.
 
-A field of a rule is a span, the least and the greatest value that it matches; prefixes, exact values and "any"
-are spans too. The best entry of those that match is the one with the lowest (priority, order, spans): the ties'
-last resort compares fields in turn, low bound before high.
+A field of a rule is a span, the least and the greatest value that it matches; prefixes, exact values and
+"any" are spans too. The best entry of those that match is the one with the lowest (priority, order, spans):
+the last resort of ties compares fields in turn, low bound before high.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class BruteForce:
     def winners(
         self, packets: npt.NDArray[np.uint8], floors: npt.NDArray[np.int64] | int = 0
     ) -> npt.NDArray[np.int64]:
-        """The index of the entry that wins each packet, of those ranked `floors` or behind; -1 without one."""
+        """The index of the entry that wins each packet, of those ranked `floors` or behind, or -1."""
         winners = np.full(len(packets), -1, np.int64)
         if not self.entries:
             return winners

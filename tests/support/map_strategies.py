@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random descriptions, rules that overlap, and packets near their edges, for property tests.
 
-Hypothesis chooses the description, the sizes and a seed; numpy makes the rules and packets from the seed, so a
-case of a thousand packets costs a few draws and the failing example is still reproducible.
+Hypothesis chooses the description, the sizes and a seed; numpy makes the rules and packets from the seed, so
+a case of a thousand packets costs a few draws and the failing example is still reproducible.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def cases(draw: st.DrawFn, max_rules: int = 60, packets: int = 256) -> Case:
 def make_entries(
     rng: np.random.Generator, description: Description, count: int, priorities: int = 5
 ) -> list[Entry]:
-    """Up to `count` entries with the first few PRIORITIES, orders 0 to 2, their fields from a few values each."""
+    """Up to `count` entries with the first few PRIORITIES, orders 0 to 2, fields from a few values each."""
     pools = [_pool(rng, field) for field in description.fields]
     made: dict[tuple[object, ...], Entry] = {}  # (0, 0) and ANY are one rule
     for _ in range(count):
