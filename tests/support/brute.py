@@ -3,7 +3,7 @@
 
 A field of a rule is a span, the least and the greatest value that it matches; prefixes, exact values and
 "any" are spans too. The best entry of those that match is the one with the lowest (priority, order, spans):
-the last resort of ties compares fields in turn, low bound before high.
+the last resort of ties compares the low bounds in the order of the fields, then the high ones.
 """
 
 from __future__ import annotations
@@ -60,9 +60,11 @@ class BruteForce:
         self.description = description
         self.entries = list(entries)
         boxes = [spans(description, entry.rule) for entry in self.entries]
-        self.ranking = sorted(
-            range(len(boxes)), key=lambda at: (self.entries[at].priority, self.entries[at].order, boxes[at])
-        )
+        places = [
+            (entry.priority, entry.order, *zip(*box, strict=True))
+            for entry, box in zip(self.entries, boxes, strict=True)
+        ]
+        self.ranking = sorted(range(len(places)), key=places.__getitem__)
         self.rank = {at: rank for rank, at in enumerate(self.ranking)}
         self._bounds = [
             [_words([boxes[at][index][side] for at in self.ranking], field.size) for side in (0, 1)]

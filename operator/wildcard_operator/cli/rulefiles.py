@@ -11,12 +11,11 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
-from wildcard_operator.wildcardmap import Description, Field, InvalidArgument, Kind
+from wildcard_operator.wildcardmap import Description, Field, InvalidArgument, Kind, RuleArrays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,26 +41,10 @@ class WordError(ValueError):
 
 
 class Span(NamedTuple):
-    """What a rule says of one field: least and greatest value, and how many leading bits are fixed."""
+    """The least and the greatest value that a rule matches in one field."""
 
     low: bytes
     high: bytes
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
-class RuleFile:
-    """The rules of a file, in its order.
-
-    `low` and `high` (uint8[n, key size], network order) bound each field; `lengths` (uint8[n, fields]) are
-    the leading bits that a prefix, match or any field fixes, 0 for a range; `priorities` is uint32[n].
-    """
-
-    description: Description
-    low: npt.NDArray[np.uint8]
-    high: npt.NDArray[np.uint8]
-    lengths: npt.NDArray[np.uint8]
-    priorities: npt.NDArray[np.uint32]
 
 
 class _Lines(NamedTuple):
@@ -73,26 +56,30 @@ class _Lines(NamedTuple):
     description_line: int
 
 
-def read_rules(path: Path, description: Description | None = None) -> RuleFile:
-    """Read a rules file; the description may come from the file's ``# desc:`` line instead."""
+def read_rules(path: Path, description: Description | None = None) -> RuleArrays:
+    """Read a rules file; the description may come from the file's ``# desc:`` line instead.
+
+    A rule's order and rule id are its index in the file, and so is its priority unless the line gives one.
+    """
     lines = _read(path)
     description = _description(path, lines, description)
     fields = description.fields
-    rows, priorities = lines.words, np.arange(len(lines.words), dtype=np.uint32)
+    rows, index = lines.words, np.arange(len(lines.words), dtype=np.uint32)
+    priorities = index.copy()
     if any(row[-1].startswith("prio=") for row in rows):
         rows = [row[:] for row in rows]
-        for index, row in enumerate(rows):
+        for at, row in enumerate(rows):
             if row[-1].startswith("prio="):
-                priorities[index] = _priority(path, lines.numbers[index], row.pop())
+                priorities[at] = _priority(path, lines.numbers[at], row.pop())
     _check_width(path, lines.numbers, rows, fields)
     columns = _columns(path, lines.numbers, rows, fields, parse_span)
-    count = len(rows)
-    return RuleFile(
+    return RuleArrays.from_intervals(
         description,
-        _joined([[span.low for span in column] for column in columns], count, fields),
-        _joined([[span.high for span in column] for column in columns], count, fields),
-        np.array([[span.length for span in column] for column in columns], np.uint8).T.copy(),
-        priorities,
+        _joined([[span.low for span in column] for column in columns], len(rows), fields),
+        _joined([[span.high for span in column] for column in columns], len(rows), fields),
+        priorities=priorities,
+        orders=index,
+        rule_ids=index,
     )
 
 
@@ -110,21 +97,21 @@ def parse_span(field: Field, word: str) -> Span:
     if word == "*":
         if field.kind is Kind.MATCH:
             raise WordError("a match field needs a value; use the kind any where '*' shall be possible")
-        return Span(bytes(field.size), b"\xff" * field.size, 0)
+        return Span(bytes(field.size), b"\xff" * field.size)
     if field.kind is Kind.RANGE:
         first, separator, last = word.partition(":" if ":" in word else "-")
         low = parse_value(first, field.size)
         high = parse_value(last, field.size) if separator else low
         if low > high:
             raise WordError(f"the range's minimum {first} is greater than its maximum {last}")
-        return Span(low, high, 0)
+        return Span(low, high)
     if field.kind is Kind.PREFIX and "/" in word:
         text, _, length_text = word.partition("/")
         if not _is_decimal(length_text) or int(length_text) > bits:
             raise WordError(f"the prefix length {length_text!r} is not a number from 0 to {bits}")
         return _prefix(parse_value(text, field.size), int(length_text), word)
     value = parse_value(word, field.size)
-    return Span(value, value, bits)
+    return Span(value, value)
 
 
 def parse_value_of(field: Field, word: str) -> bytes:
@@ -191,7 +178,7 @@ def _prefix(value: bytes, length: int, word: str) -> Span:
     if number & host:
         right = (number & ~host).to_bytes(len(value), "big")
         raise WordError(f"{word} has bits set beyond its length; the prefix is {_text(right)}/{length}")
-    return Span(value, (number | host).to_bytes(len(value), "big"), length)
+    return Span(value, (number | host).to_bytes(len(value), "big"))
 
 
 def _text(value: bytes) -> str:

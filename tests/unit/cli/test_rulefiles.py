@@ -41,18 +41,18 @@ def test_every_form_of_a_field_is_read(tmp_path: Path) -> None:
     rules = read_rules(path)
 
     assert str(rules.description) == "prefix4,prefix4,range2,range2,any1"
-    assert rules.low.tolist() == [
+    assert rules.low[:, :13].tolist() == [
         [10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 22, 6],
         [10, 1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 80, 0],
         [10, 0, 0, 0, 10, 0, 0, 1, 1, 187, 0, 16, 17],
     ]
-    assert rules.high.tolist() == [
+    assert rules.high[:, :13].tolist() == [
         [10, 255, 255, 255, 255, 255, 255, 255, 255, 255, 0, 22, 6],
         [10, 1, 2, 3, 255, 255, 255, 255, 255, 255, 0, 90, 255],
         [10, 255, 255, 255, 10, 0, 0, 1, 1, 187, 0, 31, 17],
     ]
-    assert rules.lengths.tolist() == [[8, 0, 0, 0, 8], [32, 0, 0, 0, 0], [8, 32, 0, 0, 8]]
-    assert rules.priorities.tolist() == [0, 7, 2]
+    assert rules.priority.tolist() == [0, 7, 2]
+    assert rules.order.tolist() == rules.rule_id.tolist() == [0, 1, 2]
 
 
 def test_ipv6_text_is_a_value_of_16_bytes(tmp_path: Path) -> None:
@@ -60,9 +60,9 @@ def test_ipv6_text_is_a_value_of_16_bytes(tmp_path: Path) -> None:
 
     rules = read_rules(path, Description.parse("prefix16,prefix16,range2"))
 
-    assert rules.low[0].tobytes().hex() == "20010db8" + "0" * 24 + "0" * 31 + "1" + "01bb"
+    assert rules.low[0, :34].tobytes().hex() == "20010db8" + "0" * 24 + "0" * 31 + "1" + "01bb"
     assert rules.low[1, :16].tobytes().hex() == "0" * 20 + "ffff0a000001"
-    assert rules.lengths.tolist() == [[32, 128, 0], [128, 0, 0]]
+    assert rules.high[0, :16].tobytes().hex() == "20010db8" + "f" * 24
 
 
 def test_packets_are_read_in_network_order(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_packets_are_read_in_network_order(tmp_path: Path) -> None:
 def test_empty_files_are_no_rules_and_no_packets(tmp_path: Path) -> None:
     description = Description.parse("prefix4,range2")
 
-    assert read_rules(written(tmp_path, "# nothing\n"), description).low.shape == (0, 6)
+    assert read_rules(written(tmp_path, "# nothing\n"), description).low.shape == (0, 8)
     assert read_packets(written(tmp_path, ""), description).shape == (0, 6)
 
 
@@ -131,5 +131,5 @@ def test_a_hundred_thousand_rules_are_read_in_two_seconds(tmp_path: Path) -> Non
     rules = read_rules(path, Description.parse("prefix4,prefix4,range2,range2,match1"))
     elapsed = time.perf_counter() - start
 
-    assert rules.priorities.tolist() == np.arange(100_000).tolist()
+    assert rules.priority.tolist() == np.arange(100_000).tolist()
     assert elapsed < 2
