@@ -3,39 +3,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
 from support.controlplane import KubectlError
-from support.manifests import CRDS, crd_documents
+from support.manifests import (
+    CRDS,
+    GOOD_FILTER_SPEC,
+    REFUSED_FILTERS,
+    crd_documents,
+    refused_filter,
+    wildcard_filter,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from support.controlplane import ControlPlane
-
-REFUSED = yaml.safe_load((Path(__file__).parents[1] / "cases/refused/wildcardfilters.yaml").read_text())
-GOOD_RULE = {"name": "only", "action": "Drop"}
-GOOD_SPEC = {"direction": "Ingress", "target": {"pods": {}}, "rules": [GOOD_RULE]}
-
-
-def wildcard_filter(name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "apiVersion": "wildcard-operator.io/v1alpha1",
-        "kind": "WildcardFilter",
-        "metadata": {"name": name},
-        "spec": spec,
-    }
-
-
-def refused_filter(case: dict[str, Any]) -> dict[str, Any]:
-    spec = {**GOOD_SPEC, **case.get("spec", {})}
-    if "rule" in case:
-        spec["rules"] = [{**GOOD_RULE, **case["rule"]}]
-    return wildcard_filter(case["name"], {key: value for key, value in spec.items() if value is not None})
 
 
 def validation_messages(schema: Any) -> Iterator[str]:
@@ -47,7 +34,7 @@ def validation_messages(schema: Any) -> Iterator[str]:
             yield from validation_messages(value)
 
 
-@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case["name"])
+@pytest.mark.parametrize("case", REFUSED_FILTERS, ids=lambda case: case["name"])
 def test_a_bad_filter_is_refused_with_advice(kinds: ControlPlane, case: dict[str, Any]) -> None:
     with pytest.raises(KubectlError) as refusal:
         kinds.apply(refused_filter(case))
@@ -59,18 +46,20 @@ def test_every_rule_of_the_schema_has_a_refused_example() -> None:
     (definition,) = (one for one in crd_documents() if one["spec"]["names"]["kind"] == "WildcardFilter")
     messages = set(validation_messages(definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]))
 
-    unseen = {message for message in messages if not any(case["message"] in message for case in REFUSED)}
+    unseen = {
+        message for message in messages if not any(case["message"] in message for case in REFUSED_FILTERS)
+    }
 
     assert unseen == set()
 
 
 def test_a_filter_gets_its_defaults(kinds: ControlPlane) -> None:
-    kinds.apply(wildcard_filter("defaults", GOOD_SPEC))
+    kinds.apply(wildcard_filter("defaults", GOOD_FILTER_SPEC))
 
     spec = kinds.get("wildcardfilter", "defaults")["spec"]
     kinds.kubectl("delete", "wildcardfilter", "defaults")
 
-    assert spec == {**GOOD_SPEC, "mode": "Enforce", "priority": 1000}
+    assert spec == {**GOOD_FILTER_SPEC, "mode": "Enforce", "priority": 1000}
 
 
 def test_the_largest_filter_is_accepted(kinds: ControlPlane) -> None:
@@ -90,7 +79,7 @@ def test_the_largest_filter_is_accepted(kinds: ControlPlane) -> None:
         | {"sourcePorts": ports, "destinationPorts": ports}
         for number in range(64)
     ]
-    document = wildcard_filter("largest", {**GOOD_SPEC, "rules": rules})
+    document = wildcard_filter("largest", {**GOOD_FILTER_SPEC, "rules": rules})
 
     kinds.kubectl("create", "-f", "-", stdin=yaml.safe_dump(document))
     kinds.kubectl("delete", "wildcardfilter", "largest")

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 CRDS = ROOT / "crds"
+REFUSED_FILTERS = yaml.safe_load((ROOT / "tests/cases/refused/wildcardfilters.yaml").read_text())
+GOOD_FILTER_RULE = {"name": "only", "action": "Drop"}
+GOOD_FILTER_SPEC = {"direction": "Ingress", "target": {"pods": {}}, "rules": [GOOD_FILTER_RULE]}
 
 
 def crd_documents() -> list[dict[str, Any]]:
@@ -25,3 +28,21 @@ def install_crds(plane: ControlPlane) -> None:
     files = [argument for path in sorted(CRDS.glob("*.yaml")) for argument in ("-f", path)]
     plane.kubectl("apply", *files)
     plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", *files)
+
+
+def wildcard_filter(name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """A WildcardFilter."""
+    return {
+        "apiVersion": "wildcard-operator.io/v1alpha1",
+        "kind": "WildcardFilter",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+
+
+def refused_filter(case: dict[str, Any]) -> dict[str, Any]:
+    """The object of one of REFUSED_FILTERS."""
+    spec = {**GOOD_FILTER_SPEC, **case.get("spec", {})}
+    if "rule" in case:
+        spec["rules"] = [{**GOOD_FILTER_RULE, **case["rule"]}]
+    return wildcard_filter(case["name"], {key: value for key, value in spec.items() if value is not None})

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -18,3 +19,12 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str, *, ev
             raise AssertionError(f"not within {seconds} s: {what}")
         time.sleep(every)
     return time.monotonic() - started
+
+
+async def settled(condition: Callable[[], object], seconds: float = 5) -> None:
+    """The same inside an event loop."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s")
+        await asyncio.sleep(0.005)

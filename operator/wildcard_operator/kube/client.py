@@ -27,7 +27,7 @@ READ_BUFFER_BYTES = 2**16
 
 
 async def load_configuration(kubeconfig: Path | None) -> Configuration:
-    """The configuration of a kubeconfig file, or of the pod that this process runs in where none is given."""
+    """The configuration of a kubeconfig file, or without one of the pod that this process runs in."""
     configuration = Configuration(client_session_kwargs={"read_bufsize": READ_BUFFER_BYTES})
     if kubeconfig is None:
         config.load_incluster_config(client_configuration=configuration)
@@ -39,7 +39,7 @@ async def load_configuration(kubeconfig: Path | None) -> Configuration:
 
 
 class HttpApi:
-    """A connection to a real API server; an async context manager. Use it in the event loop that entered it."""
+    """A connection to a real API server; an async context manager, for the event loop that entered it."""
 
     def __init__(self, configuration: Configuration, user_agent: str = "wildcard-operator") -> None:
         self._configuration = configuration
@@ -124,7 +124,7 @@ class HttpApi:
 
 
 def error_of(status: int, headers: Mapping[str, str], content: bytes) -> ApiError:
-    """The error that an answer stands for: usually a `Status` object, sometimes text of a proxy in between."""
+    """The error that an answer stands for: mostly a `Status` object, else text of some proxy in between."""
     try:
         parsed: Any = json.loads(content)
     except ValueError:

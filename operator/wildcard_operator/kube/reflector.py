@@ -22,6 +22,7 @@ from wildcard_operator.kube.api import (
     METADATA_LIST,
     METADATA_WATCH,
     UNPROCESSABLE,
+    UNREACHABLE,
     ApiError,
     Json,
     key_of,
@@ -210,6 +211,8 @@ class Reflector:
             case "BOOKMARK":
                 if INITIAL_EVENTS_END in (item["metadata"].get("annotations") or {}):
                     self._finish_list(item["metadata"]["resourceVersion"])
+            case unknown:
+                raise ApiError(UNREACHABLE, "UnknownEvent", f"watch of {self._path}: event {unknown!r}")
         if self._listing is None:
             self._version = item["metadata"]["resourceVersion"]
             self._backoff.reset()
