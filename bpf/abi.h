@@ -8,8 +8,10 @@
 #ifndef ABI_H
 #define ABI_H
 
-/* Part of the pins' path. Raise it when a struct or a map below changes its meaning or size. */
-#define DATAPATH_LAYOUT_VERSION 1
+/* Part of the pins' path. Raise it when a struct or a map changes its meaning or its size. */
+enum layout {
+	LAYOUT_VERSION = 1,
+};
 
 enum direction {
 	DIRECTION_INGRESS,
@@ -18,7 +20,8 @@ enum direction {
 };
 
 enum action {
-	ACTION_ALLOW = 1,
+	ACTION_NONE, /* no rule decides */
+	ACTION_ALLOW,
 	ACTION_DROP,
 	ACTION_PASS,
 };
@@ -68,16 +71,14 @@ enum event {
 	EVENT_MALFORMED,   /* under isolation: truncated, or too many headers to judge */
 	EVENT_FRAGMENT,	   /* under isolation: a piece without its ports */
 	EVENT_UNKNOWN_POD, /* an address of the node's pod ranges that nothing is known of */
-	EVENTS_DROPPED,
 	/* Passed: */
-	EVENT_OWN_NODE = EVENTS_DROPPED,
+	EVENT_OWN_NODE,
 	EVENT_SELF,
 	EVENT_RELATED,	   /* ICMP errors and resets of a known connection */
 	EVENT_NEIGHBOUR,   /* neighbour discovery, MLD, packet too big */
 	EVENT_ESTABLISHED, /* unjudged, by ESTABLISHED_PASS */
-	EVENTS_PASSED,
-	/* Told apart, and judged as any other: */
-	EVENT_UNTRACKED = EVENTS_PASSED, /* no connection tracking state: judged as new */
+	/* Judged as any other: */
+	EVENT_UNTRACKED, /* no connection tracking state: taken as new */
 	EVENTS,
 };
 

@@ -35,6 +35,14 @@ extern int bpf_dynptr_from_skb(struct __sk_buff *skb, __u64 flags,
 
 /* This program's slot, a single bit; set by the loader. */
 const volatile __u32 own_slot = 1;
+/* Brings the enums of abi.h into the object's BTF, where user space reads them. */
+const volatile struct {
+	enum layout layout;
+	enum direction direction;
+	enum action action;
+	enum established established;
+	enum event event;
+} abi_enums;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -44,7 +52,7 @@ struct {
 } control SEC(".maps");
 
 /* Not inlined: the buffers that headers are copied to need no room while rules are looked up. */
-static __noinline int parse_v4(struct sk_buff *skb, struct packet *packet)
+static __noinline enum packet_state parse_v4(struct sk_buff *skb, struct packet *packet)
 {
 	struct bpf_dynptr data;
 
@@ -54,7 +62,7 @@ static __noinline int parse_v4(struct sk_buff *skb, struct packet *packet)
 	return packet->state;
 }
 
-static __noinline int parse_v6(struct sk_buff *skb, struct packet *packet)
+static __noinline enum packet_state parse_v6(struct sk_buff *skb, struct packet *packet)
 {
 	struct bpf_dynptr data;
 

@@ -12,7 +12,9 @@ extern int bpf_iter_num_new(struct bpf_iter_num *it, int start, int end) __ksym;
 extern int *bpf_iter_num_next(struct bpf_iter_num *it) __ksym;
 extern void bpf_iter_num_destroy(struct bpf_iter_num *it) __ksym;
 
-#define PLACE_BITS 10 /* model/entries.py: what of an entry's order is its place in its filter */
+/* How many bits of an entry's order are its place in its filter; set by the loader. */
+const volatile __u32 place_bits = 10;
+
 #define ENTRIES_AT_MOST (1 << 23)
 
 struct query {
@@ -102,19 +104,18 @@ static __always_inline bool flags_fit(const struct query *query, const struct de
 /* Names a filter among all: its priority, and its rank among those of this priority. */
 static __always_inline __u64 filter_of(const struct match *match)
 {
-	return (match->place >> 32 << 32) | match->order >> PLACE_BITS;
+	return (match->place >> 32 << 32) | match->order >> (place_bits & 31);
 }
 
-/* An action, or 0 where no rule decides. */
-static __always_inline int judge_scope(const struct query *query, bool v6)
+static __always_inline enum action judge_scope(const struct query *query, bool v6)
 {
 	struct bpf_iter_num entries;
 	__u64 audited = ~0ULL;
 	struct match match;
-	int action = 0;
+	enum action action = ACTION_NONE;
 
 	if (!find_match(query, 0, &match, v6))
-		return 0;
+		return ACTION_NONE;
 	if (!match.decision.flags_mask && !match.decision.audit) {
 		count_match(&match, query->bytes, v6);
 		return match.decision.action;
@@ -137,12 +138,12 @@ static __always_inline int judge_scope(const struct query *query, bool v6)
 }
 
 /* Not inlined: each is asked up to five times a packet, and has a stack of its own. */
-static __noinline int judge_scope_v4(const struct query *query)
+static __noinline enum action judge_scope_v4(const struct query *query)
 {
 	return judge_scope(query, false);
 }
 
-static __noinline int judge_scope_v6(const struct query *query)
+static __noinline enum action judge_scope_v6(const struct query *query)
 {
 	return judge_scope(query, true);
 }
@@ -152,7 +153,7 @@ static __noinline int judge_scope_v6(const struct query *query)
 static __always_inline int action_of(struct query *query, __be32 scope, __be32 peer_class, bool v6)
 {
 	if (!scope)
-		return 0;
+		return ACTION_NONE;
 	query->scope = scope;
 	query->peer_class = peer_class;
 	return v6 ? judge_scope_v6(query) : judge_scope_v4(query);

@@ -51,7 +51,7 @@ static __always_inline bool is_related_error(const struct packet *packet, __u32 
 static __always_inline bool end_agrees(struct query *query, const struct endpoint *end,
 				       enum direction direction, __be32 peer_class, bool v6)
 {
-	int action = action_of(query, end->filter[direction], peer_class, v6);
+	enum action action = action_of(query, end->filter[direction], peer_class, v6);
 
 	if (action == ACTION_ALLOW)
 		return true;
@@ -86,7 +86,8 @@ static __always_inline int judge_ends(struct query *query, const struct endpoint
 }
 
 static __always_inline int judge_forwarded(const struct nf_hook_state *state, struct sk_buff *skb,
-					   struct query *query, __u32 established, const bool v6)
+					   struct query *query, enum established established,
+					   const bool v6)
 {
 	struct packet *packet = &query->packet;
 	struct endpoint from = {}, to = {};

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Throw-away network namespaces.
 
-A namespace here has no name in the file system: it lives as long as a descriptor of this process is open, so it is gone,
-with all its interfaces, rules and attached programs, however the process ends. Sockets keep the namespace that they
-were made in: one thread can hold the sockets of a whole cluster.
+A namespace here has no name in the file system: it lives as long as a descriptor of this process is open, so
+it is gone, with all its interfaces, rules and attached programs, however the process ends. Sockets keep the
+namespace that they were made in: one thread can hold the sockets of a whole cluster.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Namespace:
         try:
             _call("unshare", _CLONE_NEWNET)
             self.fd = _current()
-            # No duplicate address detection: an address that can be used only a second later slows every test.
+            # No duplicate address detection: an address that can be used only a second later slows every
+            # test.
             for key in ("all", "default"):
                 Path(f"/proc/sys/net/ipv6/conf/{key}/accept_dad").write_text("0", encoding="ascii")
                 Path(f"/proc/sys/net/ipv6/conf/{key}/accept_ra").write_text("0", encoding="ascii")

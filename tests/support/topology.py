@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nodes and pods out of network namespaces: what a CNI plugin and a Service proxy make of a machine.
 
-`Fabric` is the network between nodes: a bridge in a namespace of its own, with the hosts outside of the cluster on
-it. A `Node` forwards for its pods in one of two manners: `ptp` gives each pod a routed veth (as the CNI plugins ptp,
-Calico and Cilium do), `bridge` puts all on one bridge (as the CNI plugins bridge and flannel do). Both families
-everywhere. Nothing here knows of policies.
+`Fabric` is the network between nodes: a bridge in a namespace of its own, with the hosts outside of the
+cluster on it. A `Node` forwards for its pods in one of two manners: `ptp` gives each pod a routed veth (as
+the CNI plugins ptp, Calico and Cilium do), `bridge` puts all on one bridge (as the CNI plugins bridge and
+flannel do). Both families everywhere. Nothing here knows of policies.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Cni = Literal["ptp", "bridge"]
 GATEWAY_V4 = "169.254.1.1"
+FIRST_NODE = 10
+OUTSIDE = 250
 GATEWAY_V6 = "fe80::ecee:eeff:feee:eeee"
 
 
@@ -136,15 +138,15 @@ class Fabric:
     Use it as a context manager: everything ends with it.
     """
 
-    V4 = ipaddress.ip_network("192.168.77.0/24")
-    V6 = ipaddress.ip_network("fd77::/64")
+    V4 = ipaddress.ip_network("192.168.50.0/24")
+    V6 = ipaddress.ip_network("fd00:192:168:50::/64")
 
     def __init__(self) -> None:
         self.netns = Namespace("fabric")
         self.netns.bridge("br0")
         self.bridge_index = self.netns.index("br0")
         self.nodes: dict[str, Node] = {}
-        self.outside = self._join("outside", 250)
+        self.outside = self._join("outside", OUTSIDE)
         self.outside.sysctl("ipv4/ip_nonlocal_bind", 1)
         self.outside.sysctl("ipv6/ip_nonlocal_bind", 1)
 
@@ -155,7 +157,8 @@ class Fabric:
         self.close()
 
     def _addresses(self, number: int) -> tuple[str, str]:
-        return str(self.V4[number]), str(self.V6[number])
+        """The same decimal digits in both families: .11 and ::11."""
+        return str(self.V4[number]), f"{self.V6[0]}{number}"
 
     def _join(self, name: str, number: int) -> Namespace:
         netns = Namespace(name)
@@ -172,18 +175,18 @@ class Fabric:
         addresses: tuple[str, ...] = (),
         pod_cidrs: tuple[str, ...] = (),
     ) -> Node:
-        """Start a node without pods. Pod ranges default to 10.244.N.0/24 and fd00:244:N::/64.
+        """Start a node without pods. Pod ranges default to 10.244.N.0/24 and fd00:10:244:N::/64.
 
         `addresses` are further ones of the node, beside those in the fabric.
         """
         number = len(self.nodes) + 1
-        netns = self._join(name, number)
+        netns = self._join(name, FIRST_NODE + number)
         netns.sysctl("ipv4/ip_forward", 1)
         netns.sysctl("ipv6/conf/all/forwarding", 1)
         index = netns.index("eth0")
         netns.address(index, *(full(a) for a in addresses))
-        cidrs = pod_cidrs or (f"10.244.{number}.0/24", f"fd00:244:{number}::/64")
-        node = Node(name, netns, (*self._addresses(number), *addresses), cidrs, cni, index)
+        cidrs = pod_cidrs or (f"10.244.{number}.0/24", f"fd00:10:244:{number}::/64")
+        node = Node(name, netns, (*self._addresses(FIRST_NODE + number), *addresses), cidrs, cni, index)
         if cni == "bridge":
             node.bridge_index = netns.bridge("cni0")
             for cidr in cidrs:
@@ -199,8 +202,8 @@ class Fabric:
             self.reach(node, other.netns, other.index)
             self.reach(other, node.netns, node.index)
         self.reach(node, self.outside, self.outside.index("eth0"))
-        node.netns.route("0.0.0.0/0", node.index, via=self._addresses(250)[0])
-        node.netns.route("::/0", node.index, via=self._addresses(250)[1])
+        node.netns.route("0.0.0.0/0", node.index, via=self._addresses(OUTSIDE)[0])
+        node.netns.route("::/0", node.index, via=self._addresses(OUTSIDE)[1])
 
     @staticmethod
     def reach(node: Node, netns: Namespace, ifindex: int) -> None:
