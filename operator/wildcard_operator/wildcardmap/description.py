@@ -125,16 +125,16 @@ class Description:
     def row_type(self, value_size: int) -> np.dtype[np.void]:
         """The numpy type of a row with ``value_size`` bytes of user value."""
         fields: list[tuple[str, str] | tuple[str, str, int]] = [
-            ("place", "<u8"),
-            ("next", "<u4"),
-            ("id", "<u4"),
-            ("table", "<u4"),
-            ("order", "<u4"),
-            ("value", "<u8", self.words),
-            ("mask", "<u8", self.words),
+            ("place", "u8"),
+            ("next", "u4"),
+            ("id", "u4"),
+            ("table", "u4"),
+            ("order", "u4"),
+            ("value", "u8", self.words),
+            ("mask", "u8", self.words),
         ]
         if self.range_words:
-            fields.append(("bounds", "<u8", self.range_words))
+            fields.append(("bounds", "u8", self.range_words))
         if value_size:
             fields.append(("user", "u1", -(-value_size // 8) * 8))
         return np.dtype(_vectors(fields))
