@@ -87,14 +87,12 @@ class _Cluster:
         labels = {"kubernetes.io/metadata.name": name}
         for namespace in self.of_kind.get("Namespace", []):
             if namespace["metadata"]["name"] == name:
-                labels = (namespace["metadata"].get("labels") or {}) | labels
+                labels |= labels_of(namespace)
         return labels
 
     def node_has_address(self, node_name: str | None, address: Address) -> bool:
-        for node in self.of_kind.get("Node", []):
-            if node["metadata"]["name"] == node_name and address in addresses_of_node(node):
-                return True
-        return False
+        nodes = [node for node in self.of_kind.get("Node", []) if node["metadata"]["name"] == node_name]
+        return any(address in addresses_of_node(node) for node in nodes)
 
     def _owns(self, pod: Object, address: Address) -> bool:
         if pod["spec"].get("hostNetwork"):
@@ -366,9 +364,7 @@ def _tcp_flags_fit(packet: _Packet, rule: Mapping[str, Any]) -> bool:
 
 
 def labels_of(item: Object) -> dict[str, str]:
-    """An object's labels."""
-    labels: dict[str, str] = item["metadata"].get("labels") or {}
-    return labels
+    return dict(item["metadata"].get("labels") or {})
 
 
 def selector_matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:

@@ -313,11 +313,12 @@ def _family(entry: Any, place: str) -> int | None:
 
 
 def _is_address(name: str) -> bool:
-    return "/" not in name and ("." in name or ":" in name) and _version(name) > 0
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _version(address: str) -> int:
-    try:
-        return ipaddress.ip_address(address).version
-    except ValueError as error:
-        raise CaseError(f"{address} is not an address") from error
+    return ipaddress.ip_address(address).version

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 
-from support.cases import Case, Step, case_files, load_file
+from support.cases import Case, Change, Step, case_files, change_between, key_of, load_file
 from support.naive import Answer, End, evaluate
 from support.strategies import Situation, situations
 
@@ -63,3 +64,26 @@ def test_every_random_situation_has_an_answer_with_a_decision(situation: Situati
 
         assert answer.allowed == (answer.egress.allowed and answer.ingress.allowed)
         assert all((end.by is None) != (end.reason is None) for end in (answer.egress, answer.ingress))
+
+
+def test_every_criterion_of_network_policy_has_a_case() -> None:
+    assert {number for case in CASES for number in case.criteria} == set(range(1, 27))
+
+
+def test_every_upstream_situation_is_rebuilt_once() -> None:
+    rebuilt = sorted(name for case in CASES for name in case.upstream)
+
+    assert rebuilt == sorted(set(rebuilt))
+    assert Counter(name.partition("/")[0] for name in rebuilt) == {"tcp": 42, "udp": 3, "sctp": 3}
+
+
+def test_states_differ_by_what_a_step_writes() -> None:
+    case = next(case for case in CASES if case.name.startswith("an except in one policy takes nothing"))
+    first, second, third = (step.objects for step in case.steps)
+
+    assert [key_of(item) for item in change_between(first, second).applied] == [
+        ("NetworkPolicy", "x", "to-b")
+    ]
+    assert change_between(first, second).deleted == ()
+    assert change_between(second, third).deleted == (("NetworkPolicy", "x", "to-b"),)
+    assert change_between(third, third) == Change((), ())
