@@ -7,13 +7,14 @@ Keys have the fields of `bpf/lib/maps.h`, in network order; values are the struc
 from __future__ import annotations
 
 import struct
+import sys
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from wildcard_operator.datapath.abi import Abi, abi
 from wildcard_operator.model.net import ADDRESS_BITS, V4, V6, Action, Address, Direction, Prefix
-from wildcard_operator.wildcardmap.rules import RuleArrays
+from wildcard_operator.wildcardmap.rules import ANY, Rule, RuleArrays
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -146,3 +147,41 @@ def describe_endpoint(value: bytes) -> Mapping[str, int]:
         "filter_egress": int(record["filter"][egress]),
         "node": int(record["node"]),
     }
+
+
+def rule(entry: Entry) -> Rule:
+    """An entry's key as a rule of its map."""
+    return (
+        entry.scope,
+        (entry.peer_class, entry.class_length),
+        (entry.saddr, entry.saddr_length),
+        (entry.daddr, entry.daddr_length),
+        (entry.sport_min, entry.sport_max),
+        (entry.dport_min, entry.dport_max),
+        ANY if entry.protocol is None else entry.protocol,
+    )
+
+
+def decision_value(entry: Entry) -> bytes:
+    """The value of an entry."""
+    return _decisions([entry]).tobytes()
+
+
+def interface_key(index: int) -> bytes:
+    """An interface index as its table has it: the machine's byte order, as the kernel gives it to programs."""
+    return index.to_bytes(4, sys.byteorder)
+
+
+def plain_arrays(description: Description, value_size: int, rows: Sequence[tuple[Rule, bytes]]) -> RuleArrays:
+    """Rows of a table without counters."""
+    if not rows:
+        nothing = np.zeros((0, description.key_size), np.uint8)
+        return RuleArrays.from_intervals(
+            description, nothing, nothing, values=np.zeros((0, value_size), np.uint8)
+        )
+    return RuleArrays.from_rules(
+        description,
+        [key for key, _ in rows],
+        rule_ids=[0] * len(rows),
+        values=[value for _, value in rows],
+    )

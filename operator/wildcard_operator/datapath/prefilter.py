@@ -18,7 +18,7 @@ from wildcard_operator.wildcardmap import bpfsys
 from wildcard_operator.wildcardmap.libbpf import BpfObject
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     from wildcard_operator.datapath.host import Link
@@ -30,12 +30,12 @@ PROGRAM: Final = "prefilter"
 class Prefilter:
     """This build's XDP program on a node. `modes` says how it runs, by interface index.
 
-    `maps` are the open maps that the program uses, by their names in the object.
+    `bind` makes an object use the node's maps.
     """
 
-    def __init__(self, pins: Pins, maps: Mapping[str, int], path: Path = PREFILTER_OBJECT) -> None:
+    def __init__(self, pins: Pins, bind: Callable[[BpfObject], None], path: Path = PREFILTER_OBJECT) -> None:
         self._pins = pins
-        self._maps = maps
+        self._bind = bind
         self._path = path
         self._folder = pins.maps / f"xdp-{build_of(path.read_bytes())}"
         self._loaded: BpfObject | None = None
@@ -110,7 +110,6 @@ class Prefilter:
         if self._loaded is None:
             loaded = BpfObject(self._path)
             set_constant(loaded, "place_bits", PLACE_BITS)
-            for name, fd in self._maps.items():
-                loaded.reuse_map(name, fd)
+            self._bind(loaded)
             self._loaded = loaded.load()
         return self._loaded.program_fd(PROGRAM)

@@ -23,7 +23,7 @@ from wildcard_operator.wildcardmap.btf import symbol_offset
 from wildcard_operator.wildcardmap.libbpf import BpfObject
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from wildcard_operator.datapath.pins import Pins
@@ -73,22 +73,21 @@ class Control:
 class Programs:
     """This build's netfilter programs on a node.
 
-    `maps` are the open maps that the programs use, by their names in the object. `wait` returns when every
-    program that runs now has ended.
+    `bind` makes an object use the node's maps. `wait` returns when every program that runs now has ended.
     """
 
     def __init__(
         self,
         pins: Pins,
         control: Control,
-        maps: Mapping[str, int],
+        bind: Callable[[BpfObject], None],
         wait: Callable[[], None],
         path: Path = POLICY_OBJECT,
     ) -> None:
         self._wait = wait
         self._pins = pins
         self._control = control
-        self._maps = {**maps, "control": control.fd}
+        self._bind = bind
         self._path = path
         self.build = build_of(path.read_bytes())
 
@@ -107,10 +106,8 @@ class Programs:
         if missing:
             self._attach(mine, missing)
         if others:
-            self._control.set("active", mine.bit | self._control.active)
-            self._wait()
-        self._control.set("active", mine.bit)
-        self._wait()
+            self._name(mine.bit | self._control.active)
+        self._name(mine.bit)
         for slot in others:
             remove_tree(slot.path)
         self._pins.drop_older_layouts()
@@ -122,10 +119,15 @@ class Programs:
         active = self._control.active
         idle = next((slot for slot in others if not slot.bit & active), others[0])
         remaining = [slot for slot in others if slot != idle]
-        self._control.set("active", remaining[0].bit)
-        self._wait()
+        self._name(remaining[0].bit)
         remove_tree(idle.path)
         return remaining
+
+    def _name(self, slots: int) -> None:
+        """Say who judges, and wait until nobody goes by what was said before."""
+        if self._control.active != slots:
+            self._control.set("active", slots)
+            self._wait()
 
     def _attach(self, slot: Slot, hooks: list[links.Hook]) -> None:
         with ExitStack() as stack:
@@ -141,8 +143,8 @@ class Programs:
             loaded.set_program_type(program, links.NETFILTER_PROGRAM, links.NETFILTER_ATTACH)
         set_constant(loaded, "own_slot", slot.bit)
         set_constant(loaded, "place_bits", PLACE_BITS)
-        for name, fd in self._maps.items():
-            loaded.reuse_map(name, fd)
+        self._bind(loaded)
+        loaded.reuse_map("control", self._control.fd)
         return loaded.load()
 
 

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's loop: what changed goes through the compiler into the kernel.
+
+It knows nothing of where objects come from (`Source`) or how a kernel is made to judge (`NodeDatapath`). One
+thread; the kernel keeps judging by the last commit whatever happens here.
+"""
+
+from __future__ import annotations
+
+import selectors
+import time
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from wildcard_operator.compiler.events import Event, Interface, InterfacesSet, Routes
+from wildcard_operator.datapath.errors import DatapathError
+from wildcard_operator.wildcardmap.errors import WildcardError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from wildcard_operator.agent.readings import Readings
+    from wildcard_operator.agent.source import Problem, Source
+    from wildcard_operator.compiler.node import NodeCompiler
+    from wildcard_operator.datapath.errors import NodeCondition
+    from wildcard_operator.datapath.host import HostNetwork, HostState
+    from wildcard_operator.datapath.nftables import Nftables
+    from wildcard_operator.datapath.node import NodeDatapath
+    from wildcard_operator.model.entries import Condition, NodeDelta
+    from wildcard_operator.telemetry.metrics import AgentInstruments
+
+_RETRY_SECONDS: Final = 1.0
+_GATHER_SECONDS: Final = 0.005
+"""Changes come in bursts: a moment's wait makes one commit of many."""
+
+log = structlog.get_logger(__name__)
+
+
+class Agent:
+    """Follows a source and the host, and keeps the kernel's tables right.
+
+    `run` works until `stop` is readable; `turn` is one round of it.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        compiler: NodeCompiler,
+        datapath: NodeDatapath,
+        network: HostNetwork,
+        nftables: Nftables,
+        readings: Readings,
+        instruments: AgentInstruments,
+    ) -> None:
+        self._source = source
+        self._compiler = compiler
+        self._datapath = datapath
+        self._network = network
+        self._nftables = nftables
+        self._readings = readings
+        self._instruments = instruments
+        self._started = False
+        self._whole = True
+        self._insecure = True
+        self._host: HostState | None = datapath.host
+        self._problems: set[Problem] = set()
+        self._conditions: set[NodeCondition | Condition] = set()
+        self._remarks: tuple[Condition, ...] = ()
+
+    def run(self, stop: int) -> None:
+        """Work until the descriptor `stop` is readable."""
+        with selectors.DefaultSelector() as selector:
+            for watched in (self._source.fileno(), self._network.fileno(), self._nftables.fileno(), stop):
+                selector.register(watched, selectors.EVENT_READ)
+            self.turn(host=True, tables=True)
+            while True:
+                timeout = _RETRY_SECONDS if self._whole or self._insecure else None
+                ready = {key.fd for key, _ in selector.select(timeout)}
+                if stop in ready:
+                    return
+                if ready:
+                    time.sleep(_GATHER_SECONDS)
+                self.turn(host=self._network.fileno() in ready, tables=self._nftables.fileno() in ready)
+
+    def turn(self, *, host: bool, tables: bool) -> None:
+        """Take in what changed, and bring it into the kernel.
+
+        `host`, `tables`: the host's network, or somebody's nftables rules, changed.
+        """
+        seen = time.monotonic()
+        events = list(self._source.poll())
+        if host:
+            self._network.drain()
+            self._host = self._datapath.look_at_host()
+            events += host_events(self._host)
+        if tables:
+            self._nftables.drain()
+        for event in events:
+            self._compiler.apply(event)
+        if self._source.synced() and (events or self._whole):
+            self._program(seen)
+        if events or tables or self._insecure:
+            self._secure(disturbed=tables)
+        self._report()
+
+    def _program(self, seen: float) -> None:
+        if not self._started:
+            self._compiler.forget_old_rules()
+        delta = self._compiler.delta()
+        if delta.conditions is not None:
+            self._remarks = delta.conditions
+        try:
+            committed = self._commit(delta)
+        except (WildcardError, OSError) as error:
+            self._whole = True
+            self._instruments.errors.labels("commit").inc()
+            log.error("change refused, the former state stays in force", error=str(error))
+            return
+        if committed:
+            self._instruments.commits.inc()
+            self._instruments.latency.observe(time.monotonic() - seen)
+
+    def _commit(self, delta: NodeDelta) -> bool:
+        """After a failure a delta says too little: then the whole is put in place."""
+        if self._whole:
+            self._datapath.start(self._compiler.tables(), self._host or self._datapath.host)
+            self._whole, self._started = False, True
+        elif delta or self._host is not None:
+            self._datapath.commit(delta, self._host)
+        else:
+            return False
+        self._host = None
+        self._readings.rules_changed(delta.rules_added, delta.rules_removed)
+        return True
+
+    def _secure(self, *, disturbed: bool) -> None:
+        if not self._started:
+            return
+        try:
+            conditions = self._datapath.secure(disturbed=disturbed)
+        except (DatapathError, OSError) as error:
+            self._insecure = True
+            self._instruments.errors.labels("attach").inc()
+            log.error("enforcement is not complete", error=str(error))
+            return
+        # Our own tables are news to us as well.
+        self._nftables.drain()
+        self._insecure = bool(conditions)
+        self._tell("condition", conditions, self._remarks)
+        self._readings.conditions_are(conditions)
+
+    def _tell(self, event: str, conditions: Iterable[NodeCondition], remarks: Iterable[Condition]) -> None:
+        now: set[NodeCondition | Condition] = {*conditions, *remarks}
+        for condition in sorted(now - self._conditions, key=repr):
+            log.warning(event, reason=condition.reason.value, message=condition.message)
+        self._conditions = now
+
+    def _report(self) -> None:
+        problems = set(self._source.problems())
+        for problem in sorted(problems - self._problems):
+            log.error("not in force as written", problem=problem.text, reason=problem.reason)
+        for problem in sorted(self._problems - problems):
+            log.info("in force again", problem=problem.text)
+        self._problems = problems
+        self._readings.problems_are(problems)
+
+
+def host_events(host: HostState) -> list[Event]:
+    """What the compiler needs to know of the host's network."""
+    leads_to_pods = set(host.routes.values()) | host.behind.keys()
+    behind = (address for addresses in host.behind.values() for address in addresses)
+    interfaces = frozenset(
+        Interface(link.name, link.index in host.primary)
+        for link in host.links.values()
+        if link.index in host.primary or link.index not in leads_to_pods
+    )
+    return [Routes(frozenset({*host.routes, *behind})), InterfacesSet(interfaces)]
