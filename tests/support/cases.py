@@ -66,7 +66,7 @@ def load_file(path: Path) -> tuple[Case, ...]:
     top = mapping(document, place, required=("cases",), optional=("cluster", "objects"))
     base: list[Object] = []
     if "cluster" in top:
-        base += _cluster(path.parent / "clusters" / f"{text(top['cluster'], f'{place}: cluster')}.yaml")
+        base += read_cluster(path.parent, text(top["cluster"], f"{place}: cluster"))
     base += sequence(top.get("objects", []), f"{place}: objects")
     cases = []
     for number, entry in enumerate(sequence(top["cases"], f"{place}: cases")):
@@ -75,6 +75,15 @@ def load_file(path: Path) -> tuple[Case, ...]:
     if len(names) != len(set(names)):
         raise CaseError(f"{place}: two cases of one name: {sorted({n for n in names if names.count(n) > 1})}")
     return tuple(cases)
+
+
+def read_cluster(folder: Path, name: str) -> list[Object]:
+    """The objects of a shared cluster in `folder`. Raises CaseError."""
+    path = folder / "clusters" / f"{name}.yaml"
+    if not path.is_file():
+        raise CaseError(f"{path.name}: no such cluster")
+    top = mapping(read_yaml(path), path.name, required=("objects",))
+    return sequence(top["objects"], f"{path.name}: objects")
 
 
 def key_of(item: Mapping[str, Any], place: str = "object") -> Key:
@@ -100,13 +109,6 @@ def change_between(old: Iterable[Object], new: Iterable[Object]) -> Change:
     applied.sort(key=lambda item: KINDS.index(item["kind"]))
     deleted = sorted((key for key in before if key not in after), key=lambda key: -KINDS.index(key[0]))
     return Change(applied=tuple(applied), deleted=tuple(deleted))
-
-
-def _cluster(path: Path) -> list[Object]:
-    if not path.is_file():
-        raise CaseError(f"{path.name}: no such cluster")
-    top = mapping(read_yaml(path), path.name, required=("objects",))
-    return sequence(top["objects"], f"{path.name}: objects")
 
 
 def _case(entry: Any, base: Sequence[Object], file: str, place: str) -> Case:

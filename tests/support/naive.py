@@ -87,7 +87,7 @@ class _Cluster:
         labels = {"kubernetes.io/metadata.name": name}
         for namespace in self.of_kind.get("Namespace", []):
             if namespace["metadata"]["name"] == name:
-                labels |= labels_of(namespace)
+                labels = labels_of(namespace) | labels
         return labels
 
     def node_has_address(self, node_name: str | None, address: Address) -> bool:
