@@ -12,7 +12,7 @@ import string
 from typing import TYPE_CHECKING, Any, Final
 
 from wildcard_operator.compiler.network_policies import generation, named_or_selected, parse_block
-from wildcard_operator.model.entries import PRIORITY_FILTER_LAST
+from wildcard_operator.model.entries import PRIORITY_FILTER_LAST, Problem
 from wildcard_operator.model.errors import ObjectRef, Refusal
 from wildcard_operator.model.fields import Value, root
 from wildcard_operator.model.label_selectors import parse_selector
@@ -66,7 +66,7 @@ def wildcard_filter(raw: Any) -> RuleSet | None:
     priority, mode = spec.field("priority"), spec.field("mode")
     direction = Direction(spec.required("direction").choice(list(Direction)))
     mode_text = mode.choice([*Mode, _OFF]) if mode.present else Mode.ENFORCE.value
-    problems: list[str] = []
+    problems: list[Problem] = []
     ruleset = RuleSet(
         source=source,
         subject=_target(spec.required("target")),
@@ -104,7 +104,7 @@ def _target(value: Value) -> Pods | Nodes:
     return Nodes(parse_selector(nodes.field("nodeSelector")), interfaces)
 
 
-def _rules(value: Value, direction: Direction, problems: list[str]) -> tuple[Rule, ...]:
+def _rules(value: Value, direction: Direction, problems: list[Problem]) -> tuple[Rule, ...]:
     value.at_most(MAX_RULES)
     rules: dict[str, Rule] = {}
     for place, item in enumerate(value.items()):
@@ -121,7 +121,7 @@ def _rules(value: Value, direction: Direction, problems: list[str]) -> tuple[Rul
     return tuple(rules.values())
 
 
-def _rule(item: Value, place: int, direction: Direction, problems: list[str]) -> Rule:
+def _rule(item: Value, place: int, direction: Direction, problems: list[Problem]) -> Rule:
     item.only(_RULE_FIELDS)
     name = item.required("name")
     if not name.text() or len(name.text()) > 63:
@@ -142,7 +142,7 @@ def _rule(item: Value, place: int, direction: Direction, problems: list[str]) ->
     return rule
 
 
-def _blocks(value: Value, problems: list[str]) -> tuple[Block, ...] | None:
+def _blocks(value: Value, problems: list[Problem]) -> tuple[Block, ...] | None:
     value.at_most(MAX_PREFIXES)
     blocks = []
     for item in value.items():

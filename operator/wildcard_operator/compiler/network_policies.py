@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from wildcard_operator.model.addresssets import DEFAULT_VOLATILE_LABELS
-from wildcard_operator.model.entries import PRIORITY_POLICY
+from wildcard_operator.model.entries import PRIORITY_POLICY, Problem, Reason
 from wildcard_operator.model.errors import ObjectRef, Refusal, RefusedError
 from wildcard_operator.model.fields import Value, root
 from wildcard_operator.model.label_selectors import (
@@ -21,7 +21,7 @@ from wildcard_operator.model.label_selectors import (
     parse_selector,
     refuse_keys,
 )
-from wildcard_operator.model.net import PROTOCOL_NUMBERS, Action, Direction, PortRange, parse_prefix
+from wildcard_operator.model.net import PROTOCOL_NUMBERS, Action, Direction, PortRange, Prefix, parse_prefix
 from wildcard_operator.model.ports import merge_ranges, parse_port_range
 from wildcard_operator.model.rulesets import (
     NETWORK_POLICY,
@@ -59,7 +59,7 @@ class _PolicyParser:
     def __init__(self, namespace: str, volatile: Collection[str]) -> None:
         self._namespace = namespace
         self._volatile = volatile
-        self._problems: list[str] = []
+        self._problems: list[Problem] = []
 
     def ruleset(self, policy: Value, source: ObjectRef) -> RuleSet:
         spec = policy.field("spec").only({"podSelector", "policyTypes", "ingress", "egress"})
@@ -86,7 +86,7 @@ class _PolicyParser:
         listed = list(item.field(peers_name).items())
         peers = [peer for value in listed for peer in self._peer(value)] if listed else [AnyPeer()]
         return Rule(
-            id=f"{direction.value}/{index}",
+            id=f"{direction.value.lower()}[{index}]",
             place=index,
             direction=direction,
             action=Action.ALLOW,
@@ -117,7 +117,8 @@ class _PolicyParser:
         try:
             refuse_keys(pods, selected.selector, self._volatile)
         except RefusedError as refused:
-            self._problems.append(f"{refused.path}: {refused.message}; this peer selects nobody")
+            message = f"{refused.path}: {refused.message}; this peer selects nobody"
+            self._problems.append(Problem(Reason.VOLATILE_LABEL, message))
             return []
         return [selected]
 
@@ -145,22 +146,26 @@ def named_or_selected(selector: Selector) -> Namespaces:
     return Namespaces("", Selector(requirements))
 
 
-def parse_block(value: Value) -> tuple[Block, list[str]]:
-    """A `{cidr, except}` object; beside it a sentence for each prefix whose host bits were masked."""
+def parse_block(value: Value) -> tuple[Block, list[Problem]]:
+    """A `{cidr, except}` object; beside it a remark for each prefix whose host bits were masked."""
     value.only({"cidr", "except"})
-    masked = []
+    masked: list[Problem] = []
     cidr, host_bits = value.required("cidr").parsed(parse_prefix, Refusal.INVALID_CIDR)
     if host_bits:
-        masked.append(f"{value.path}.cidr: host bits are set, taken as {cidr.text}")
+        masked.append(_masked(f"{value.path}.cidr", cidr))
     excepts = []
     for item in value.field("except").items():
         hole, host_bits = item.parsed(parse_prefix, Refusal.INVALID_CIDR)
         if not cidr.contains(hole):
             item.refuse(Refusal.INVALID_EXCEPT, f"{hole.text} must lie inside {cidr.text}")
         if host_bits:
-            masked.append(f"{item.path}: host bits are set, taken as {hole.text}")
+            masked.append(_masked(item.path, hole))
         excepts.append(hole)
     return Block(cidr, tuple(sorted(set(excepts)))), masked
+
+
+def _masked(path: str, prefix: Prefix) -> Problem:
+    return Problem(Reason.HOST_BITS_MASKED, f"{path}: host bits are set, taken as {prefix.text}")
 
 
 def _policy_types(spec: Value) -> tuple[Direction, ...]:

@@ -154,15 +154,14 @@ class RuleKind(enum.StrEnum):
     WILDCARD_FILTER = "WildcardFilter"
     DEFAULT_DENY = "DefaultDeny"
     FAILSAFE = "Failsafe"
-    NOT_SYNCED = "NotSynced"
 
 
 @dataclass(frozen=True, slots=True)
 class RuleName:
     """The labels of a counter, and its identity over restarts.
 
-    `namespace` and `name` are the object's, "" where it has none; `rule` is the rule's name or
-    `direction/index`.
+    `namespace` and `name` are the object's, "" where it has none; `rule` is a filter rule's name, a
+    policy's `ingress[0]`, or `default-deny`.
     """
 
     kind: RuleKind
@@ -210,6 +209,16 @@ class Reason(enum.StrEnum):
     UNKNOWN_FORMAT = "UnknownFormat"
     NOT_SYNCED = "NotSynced"
     HOST_BITS_MASKED = "HostBitsMasked"
+    VOLATILE_LABEL = "VolatileLabel"
+    REFUSED = "Refused"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """Something of one object that is not taken as written: a reason for machines and a sentence."""
+
+    reason: Reason
+    message: str
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -148,15 +148,15 @@ def _pod_addresses(status: Value) -> tuple[Address, ...]:
 
 
 def _named_ports(spec: Value) -> tuple[NamedPort, ...]:
-    """Of containers, and of init containers that go on running beside them (sidecars), in this order."""
+    """Of containers, and of init containers that go on running beside them (sidecars)."""
     sidecars = [c for c in spec.field("initContainers").items() if c.field("restartPolicy").raw == "Always"]
-    ports: dict[tuple[str, int], NamedPort] = {}
-    for container in [*spec.field("containers").items(), *sidecars]:
-        for item in container.field("ports").items():
-            if item.field("name").raw:
-                port = _named_port(item)
-                ports.setdefault((port.name, port.protocol), port)
-    return tuple(sorted(ports.values()))
+    ports = {
+        _named_port(item)
+        for container in [*spec.field("containers").items(), *sidecars]
+        for item in container.field("ports").items()
+        if item.field("name").raw
+    }
+    return tuple(sorted(ports))
 
 
 def _named_port(item: Value) -> NamedPort:

@@ -6,12 +6,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from wildcard_operator.model.entries import Problem, Reason
 from wildcard_operator.model.errors import ObjectRef, Refusal, RefusedError
 from wildcard_operator.model.fields import Value
 from wildcard_operator.model.label_selectors import Selector, parse_requirement, selector
 from wildcard_operator.model.net import Action, Direction, PortRange, parse_prefix
 from wildcard_operator.model.rulesets import (
     FORMAT_VERSION,
+    NETWORK_POLICY,
+    WILDCARD_FILTER,
     AnyPeer,
     Block,
     Interfaces,
@@ -33,7 +36,7 @@ _PEERS: Final = {"any", "pods", "block"}
 def ruleset_from_dict(spec: object, source: ObjectRef) -> RuleSet:
     """The RuleSet of a `spec`. `source` names what it speaks for where the spec itself can't be read."""
     value = Value(source, "spec", spec)
-    problems: list[str] = []
+    problems: list[Problem] = []
     try:
         return _parse(value, problems)
     except RefusedError as refused:
@@ -43,10 +46,12 @@ def ruleset_from_dict(spec: object, source: ObjectRef) -> RuleSet:
 def isolating(source: ObjectRef, problem: str) -> RuleSet:
     """What an unreadable RuleSet becomes: all pods that it could speak of, cut off in both directions."""
     subject = Pods(Namespaces(source.namespace))
-    return RuleSet(source, subject, 0, isolates=tuple(Direction), problems=(problem,))
+    return RuleSet(
+        source, subject, 0, isolates=tuple(Direction), problems=(Problem(Reason.UNKNOWN_FORMAT, problem),)
+    )
 
 
-def _parse(value: Value, problems: list[str]) -> RuleSet:
+def _parse(value: Value, problems: list[Problem]) -> RuleSet:
     version = value.required("formatVersion")
     if version.raw != FORMAT_VERSION:
         version.refuse(
@@ -54,7 +59,9 @@ def _parse(value: Value, problems: list[str]) -> RuleSet:
         )
     origin = value.required("source")
     source = ObjectRef(
-        origin.required("kind").text(), origin.required("namespace").text(), origin.required("name").text()
+        origin.required("kind").choice((NETWORK_POLICY, WILDCARD_FILTER)),
+        origin.required("namespace").text(),
+        origin.required("name").text(),
     )
     rules = tuple(_RuleParser(item, problems).rule() for item in value.field("rules").items())
     return RuleSet(
@@ -113,7 +120,7 @@ class _RuleParser:
     """Reads one rule, its action first: that decides what a part that isn't understood becomes."""
 
     value: Value
-    problems: list[str]
+    problems: list[Problem]
     _action: Action = field(default=Action.DROP, init=False)
 
     def rule(self) -> Rule:
@@ -183,7 +190,7 @@ class _RuleParser:
         ]
 
     def _problem(self, value: Value, message: str) -> None:
-        self.problems.append(f"{value.path}: {message}")
+        self.problems.append(Problem(Reason.UNKNOWN_FORMAT, f"{value.path}: {message}"))
 
 
 def _octet(value: Value) -> int | None:

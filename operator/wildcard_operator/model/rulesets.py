@@ -15,7 +15,7 @@ custom resource:
       nodes: {selector: [REQUIREMENT], interfaces: {names: [], patterns: [], primary: true}}
     isolates: [Ingress]                                         # default deny for these; [] for filters
     rules:
-    - id: Ingress/0                                             # stable; with `source` the counter's name
+    - id: ingress[0]                                            # stable; with `source` the counter's name
       place: 0                                                  # among the rules of one source
       direction: Ingress
       action: Allow                                             # open union
@@ -49,6 +49,7 @@ from typing import TYPE_CHECKING, Any, Final
 from wildcard_operator.model.label_selectors import EVERYTHING, Selector
 
 if TYPE_CHECKING:
+    from wildcard_operator.model.entries import Problem
     from wildcard_operator.model.errors import ObjectRef
     from wildcard_operator.model.net import Action, Direction, PortRange, Prefix
 
@@ -219,7 +220,7 @@ class RuleSet:
     Attributes:
         source: The object that it speaks for.
         isolates: Directions in which the subject's pods allow only what a policy allows.
-        problems: What was not understood and fails closed; sentences. Not part of the custom resource.
+        problems: What is not taken as written, or was not understood. Not part of the custom resource.
     """
 
     source: ObjectRef
@@ -229,7 +230,7 @@ class RuleSet:
     isolates: tuple[Direction, ...] = ()
     mode: Mode = Mode.ENFORCE
     generation: int = 0
-    problems: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The `spec` of the custom resource."""
