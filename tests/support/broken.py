@@ -26,8 +26,8 @@ class Refusal:
     """One broken object among healthy ones, and what must be said of it.
 
     `base` is the valid object that `broken` was made from, or None where only the set of objects is wrong
-    (two of one name). `fields`: the refusal names one of these paths. `mentions`: words that its sentence
-    must contain, because they say what would be right.
+    (two of one name). `fields`: the refusal names one of these paths. `mentions`: words that its text
+    (object, path and sentence) must contain, because they say what would be right.
     """
 
     file: str

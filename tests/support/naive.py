@@ -14,6 +14,16 @@ import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from support.plain_objects import (
+    Address,
+    addresses_of,
+    addresses_of_node,
+    cidr_contains,
+    labels_of,
+    numbers_of_named_port,
+    policy_types,
+    selector_matches,
+)
 from support.probes import Decider, Object
 
 if TYPE_CHECKING:
@@ -28,8 +38,13 @@ ANYBODY: Object = {}
 PROTOCOL_NUMBERS = {"ICMP": 1, "TCP": 6, "UDP": 17, "ICMPv6": 58, "SCTP": 132}
 NUMBERS_WITH_PORTS = (6, 17, 132)
 NUMBERS_OF_ICMP = {4: 1, 6: 58}
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+VOLATILE_LABELS = (
+    "pod-template-hash",
+    "controller-revision-hash",
+    "controller-uid",
+    "batch.kubernetes.io/controller-uid",
+)
+"""Labels that no author knows beforehand: a peer selector that mentions one is refused, and admits nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,17 +139,6 @@ def _address_of_end(cluster: _Cluster, end: str) -> Address:
     return addresses_of(cluster.pod_named(end))[0] if "/" in end else ipaddress.ip_address(end)
 
 
-def addresses_of(pod: Object) -> list[Address]:
-    """All of `status.podIPs`."""
-    return [ipaddress.ip_address(entry["ip"]) for entry in pod.get("status", {}).get("podIPs") or []]
-
-
-def addresses_of_node(node: Object) -> list[Address]:
-    """All of `status.addresses` that are addresses; the others are names."""
-    entries = node.get("status", {}).get("addresses") or []
-    return [ipaddress.ip_address(e["address"]) for e in entries if e["type"] in ("InternalIP", "ExternalIP")]
-
-
 def protocol_number(protocol: str | int) -> int:
     """A protocol's number from its name or number; 0 is a number like any other."""
     return PROTOCOL_NUMBERS[protocol] if isinstance(protocol, str) else protocol
@@ -189,13 +193,6 @@ def _selects(policy: Object, pod: Object, direction: str) -> bool:
     )
 
 
-def policy_types(spec: Mapping[str, Any]) -> list[str]:
-    """The directions that a policy isolates. Absent: Ingress, and Egress where there is an egress rule."""
-    if spec.get("policyTypes"):
-        return list(spec["policyTypes"])
-    return ["Ingress", "Egress"] if spec.get("egress") else ["Ingress"]
-
-
 def _policy_rule_matches(
     cluster: _Cluster, packet: _Packet, policy: Object, rule: Mapping[str, Any], direction: str
 ) -> bool:
@@ -215,7 +212,7 @@ def _peer_matches(cluster: _Cluster, peer: Mapping[str, Any], address: Address, 
     if peer.get("ipBlock") is not None:
         return cidr_contains(peer["ipBlock"], address)
     pod = cluster.pod_with_address(address)
-    if pod is None:
+    if pod is None or _mentions_volatile_label(peer.get("podSelector") or {}):
         return False
     namespace = pod["metadata"]["namespace"]
     if peer.get("namespaceSelector") is not None:
@@ -224,6 +221,11 @@ def _peer_matches(cluster: _Cluster, peer: Mapping[str, Any], address: Address, 
     elif namespace != policy["metadata"]["namespace"]:
         return False
     return selector_matches(peer.get("podSelector") or {}, labels_of(pod))
+
+
+def _mentions_volatile_label(selector: Mapping[str, Any]) -> bool:
+    keys = [requirement["key"] for requirement in selector.get("matchExpressions") or []]
+    return any(key in VOLATILE_LABELS for key in (*keys, *(selector.get("matchLabels") or {})))
 
 
 def _port_matches(packet: _Packet, port: Mapping[str, Any], names_resolve: bool) -> bool:
@@ -240,18 +242,6 @@ def _port_matches(packet: _Packet, port: Mapping[str, Any], names_resolve: bool)
             return False
         return packet.port in numbers_of_named_port(packet.destination_pod, wanted, protocol)
     return packet.port in range(wanted, port.get("endPort", wanted) + 1)
-
-
-def numbers_of_named_port(pod: Object, name: str, protocol: str) -> set[int]:
-    """The numbers that a pod's containers, and its sidecars among the init containers, give to a name."""
-    containers = list(pod["spec"].get("containers") or [])
-    containers += [c for c in pod["spec"].get("initContainers") or [] if c.get("restartPolicy") == "Always"]
-    found = set()
-    for container in containers:
-        for port in container.get("ports") or []:
-            if port.get("name") == name and port.get("protocol", "TCP") == protocol:
-                found.add(port["containerPort"])
-    return found
 
 
 # --- WildcardFilter ---
@@ -358,42 +348,3 @@ def _tcp_flags_fit(packet: _Packet, rule: Mapping[str, Any]) -> bool:
     value = set(wanted.get("value") or [])
     mask = set(wanted.get("mask") or value)
     return set(packet.tcp_flags) & mask == value
-
-
-# --- what both kinds share ---
-
-
-def labels_of(item: Object) -> dict[str, str]:
-    return dict(item["metadata"].get("labels") or {})
-
-
-def selector_matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """A label selector: everything in it must hold; an empty one selects all."""
-    for key, value in (selector.get("matchLabels") or {}).items():
-        if labels.get(key) != value:
-            return False
-    return all(_requirement_holds(r, labels) for r in selector.get("matchExpressions") or [])
-
-
-def _requirement_holds(requirement: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    key, operator, values = requirement["key"], requirement["operator"], requirement.get("values") or []
-    match operator:
-        case "In":
-            return key in labels and labels[key] in values
-        case "NotIn":
-            return key not in labels or labels[key] not in values
-        case "Exists":
-            return key in labels
-        case "DoesNotExist":
-            return key not in labels
-        case _:
-            raise ValueError(f"{operator} is no operator")
-
-
-def cidr_contains(block: Mapping[str, Any], address: Address) -> bool:
-    """`{cidr, except}`: inside the one and outside of all the others. Host bits are masked."""
-
-    def inside(cidr: str) -> bool:
-        return address in ipaddress.ip_network(cidr, strict=False)
-
-    return inside(block["cidr"]) and not any(inside(cidr) for cidr in block.get("except") or [])
