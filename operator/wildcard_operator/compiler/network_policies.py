@@ -8,6 +8,7 @@ so.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from wildcard_operator.model.addresssets import DEFAULT_VOLATILE_LABELS
@@ -38,6 +39,7 @@ from wildcard_operator.model.rulesets import (
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+_PORT_NAME: Final = re.compile(r"(?=.*[a-z])[a-z0-9]+(-[a-z0-9]+)*")
 _LISTS: Final = {Direction.INGRESS: ("ingress", "from"), Direction.EGRESS: ("egress", "to")}
 
 
@@ -194,10 +196,10 @@ def _port(item: Value) -> Traffic:
 
 def _port_name(port: Value) -> str:
     name = port.text()
-    if not name or len(name) > 15 or not any(letter.isalpha() for letter in name):
+    if len(name) > 15 or not _PORT_NAME.fullmatch(name):
         port.refuse(
             Refusal.INVALID_PORT,
-            f"{name!r} is no port name (1 to 15 characters, one a letter); write numbers without quotes",
+            f"{name!r} is no port name (1 to 15 of a-z, 0-9, -, one a letter); write numbers without quotes",
         )
     return name
 

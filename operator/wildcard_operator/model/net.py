@@ -124,7 +124,10 @@ def parse_prefix(text: str) -> tuple[Prefix, bool]:
 
     ValueError for anything else, a v4-mapped prefix among it: nobody's packets carry such addresses.
     """
-    if "/" not in text:
+    length = text.partition("/")[2]
+    if not (
+        length.isascii() and length.isdecimal()
+    ):  # a netmask behind the slash means other things elsewhere
         raise ValueError("it has no prefix length: write address/length, for example 10.0.0.0/8")
     network = ipaddress.ip_network(text, strict=False)
     value = int(network.network_address)
