@@ -21,6 +21,8 @@ APPLY_PATCH = "application/apply-patch+yaml"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=1"
 METADATA_WATCH = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=1"
 
+PAGE_SIZE = 500
+
 UNREACHABLE = 0
 CONFLICT = 409
 GONE = 410
@@ -114,3 +116,15 @@ def key_of(item: Json) -> tuple[str, str]:
     """Namespace ("" where it has none) and name of an object."""
     metadata = item["metadata"]
     return metadata.get("namespace", ""), metadata["name"]
+
+
+async def list_all(api: Api, resource: Resource, namespace: str | None = None) -> list[Json]:
+    """All objects of a collection, read in consistent pages. Raises ApiError."""
+    query, items = {"limit": str(PAGE_SIZE)}, []
+    while True:
+        page = await api.request("GET", resource.path(namespace), query=query)
+        items += page["items"]
+        token = page["metadata"].get("continue")
+        if not token:
+            return items
+        query["continue"] = token

@@ -68,6 +68,10 @@ class Election:
         """Whether this process may write at this moment; any thread may ask."""
         return time.monotonic() < self._trusted_until
 
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Begin to take part."""
         self._thread.start()

@@ -89,6 +89,9 @@ class Publisher:
     Parameters:
         may_write: asked before every write; False while this process doesn't lead.
         qps: writes a second, in the long run.
+
+    Attributes:
+        active: Whether it writes; `activate` and `deactivate` set it.
     """
 
     def __init__(
@@ -116,7 +119,7 @@ class Publisher:
         self._trouble = Backoff()
         self._paused_until = 0.0
         self._wake = asyncio.Event()
-        self._active = False
+        self.active = False
 
     @property
     def pending(self) -> int:
@@ -153,13 +156,13 @@ class Publisher:
 
     def activate(self) -> None:
         """Begin to write: this process leads, and knows what is wanted and what is there."""
-        self._active = True
+        self.active = True
         for place in self._wanted.keys() | self._actual.keys():
             self._reconsider(place, 0)
 
     def deactivate(self) -> None:
         """Write no more; what is wanted is kept."""
-        self._active = False
+        self.active = False
         self._due.clear()
         self._since.clear()
 
@@ -191,7 +194,7 @@ class Publisher:
         return (wanted and wanted.digest) != (actual and actual.digest)
 
     def _reconsider(self, place: Place, delay: float) -> None:
-        if not self._active or place in self._busy:
+        if not self.active or place in self._busy:
             return
         if not self._differs(place):
             self._due.pop(place, None)
@@ -211,9 +214,7 @@ class Publisher:
             try:
                 await asyncio.sleep(max(0.0, self._paused_until - time.monotonic()))
                 await self._limit.take()
-                delay = (
-                    await self._write(place) if self._active and self._may_write() else NOT_LEADING_SECONDS
-                )
+                delay = await self._write(place) if self.active and self._may_write() else NOT_LEADING_SECONDS
             finally:
                 self._busy.discard(place)
             self._reconsider(place, delay)

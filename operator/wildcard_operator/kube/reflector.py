@@ -21,6 +21,7 @@ from wildcard_operator.kube.api import (
     JSON,
     METADATA_LIST,
     METADATA_WATCH,
+    PAGE_SIZE,
     UNPROCESSABLE,
     UNREACHABLE,
     ApiError,
@@ -28,6 +29,7 @@ from wildcard_operator.kube.api import (
     key_of,
 )
 from wildcard_operator.kube.backoff import Backoff
+from wildcard_operator.kube.slices import Slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,10 +38,7 @@ if TYPE_CHECKING:
 
 Key = tuple[str, str]
 
-PAGE_SIZE = 500
 WATCH_SECONDS = (300, 600)
-# Other tasks of the loop wait no longer than this for a list to be taken in.
-SLICE_SECONDS = 0.02
 # A watch that ends sooner counts as failed, or the server would be asked without a pause.
 SHORT_WATCH_SECONDS = 1.0
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
@@ -128,7 +127,12 @@ class Reflector:
         self._version: str | None = None
         self._streams_lists = True
         self._listing: set[Key] | None = None
-        self._slice_ends = 0.0
+        self._slices = Slices()
+
+    @property
+    def version(self) -> int:
+        """The resourceVersion up to which every change was handed on; 0 before the first list."""
+        return int(self._version or 0)
 
     async def run(self) -> None:
         """Follow the collection for good."""
@@ -174,7 +178,7 @@ class Reflector:
             page = await self._api.request("GET", self._path, query=query, accept=accept)
             for item in page.pop("items"):
                 self._put(item)
-                await self._breathe()
+                await self._slices.breathe()
             token = page["metadata"].get("continue")
             if not token:
                 break
@@ -192,7 +196,7 @@ class Reflector:
         try:
             async for event in events:
                 self._handle(event)
-                await self._breathe()
+                await self._slices.breathe()
         finally:
             await events.aclose()
 
@@ -229,8 +233,3 @@ class Reflector:
         self._version = version
         self._backoff.reset()
         self.synced.set()
-
-    async def _breathe(self) -> None:
-        if time.monotonic() > self._slice_ends:
-            await asyncio.sleep(0)
-            self._slice_ends = time.monotonic() + SLICE_SECONDS

@@ -9,34 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.fakeapi import FakeApi
+from support.recorder import Recorder
 from support.waiting import settled
-from wildcard_operator.kube.api import GONE, PODS, UNREACHABLE, ApiError, Json, key_of
+from wildcard_operator.kube.api import GONE, PODS, UNREACHABLE, ApiError, Json
 from wildcard_operator.kube.reflector import Reflector, Store
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from wildcard_operator.kube.reflector import Key
 
 PATH = PODS.path()
-
-
-class Recorder:
-    """A sink that keeps what it was given, and counts."""
-
-    def __init__(self) -> None:
-        self.items: dict[Key, Json] = {}
-        self.puts = 0
-
-    def put(self, item: Json) -> None:
-        self.items[key_of(item)] = item
-        self.puts += 1
-
-    def remove(self, key: Key) -> None:
-        del self.items[key]
-
-    def names(self) -> set[str]:
-        return {name for _, name in self.items}
 
 
 def pod(name: str, **labels: str) -> Json:

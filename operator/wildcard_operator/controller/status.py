@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The status of WildcardFilters, and how far NetworkPolicies are in force: functions of what is known."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wildcard_operator.kube.nodestate import condition_dict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from wildcard_operator.controller.world import World
+    from wildcard_operator.kube.api import Json
+    from wildcard_operator.model.errors import ObjectRef
+    from wildcard_operator.model.rulesets import RuleSet
+
+ACCEPTED = "Accepted"
+PROGRAMMED = "Programmed"
+CONFLICTED = "Conflicted"
+# A message names no more nodes than this.
+NAMED_NODES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class FilterVerdict:
+    """What became of a filter's spec.
+
+    Attributes:
+        ruleset: None where it is refused, or its mode is Off.
+        refusal: Reason and message, where it is refused.
+        remarks: What is odd about it; it is carried out all the same.
+        conflicts: Sentences about filters of the same priority that disagree with it.
+    """
+
+    generation: int
+    ruleset: RuleSet | None
+    refusal: tuple[str, str] | None = None
+    remarks: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """Where a filter is to be in force and how far it is."""
+
+    desired: set[str]
+    programmed: set[str]
+    failed: dict[str, str]
+    entries: int
+
+
+def filter_status(name: str, verdict: FilterVerdict, world: World, previous: Json, now: str) -> Json:
+    """The status that a filter should have; `previous` is the one that it has."""
+    spread = _spread(name, verdict, world)
+    before = {one["type"]: one for one in previous.get("conditions", [])}
+    conditions = [
+        condition_dict(kind, holds, reason, message, before.get(kind), now)
+        | {"observedGeneration": verdict.generation}
+        for kind, holds, reason, message in (
+            (ACCEPTED, *_accepted(verdict)),
+            (PROGRAMMED, *_programmed(verdict, spread)),
+            (CONFLICTED, *_conflicted(verdict)),
+        )
+    ]
+    return {
+        "observedGeneration": verdict.generation,
+        "nodes": {
+            "desired": len(spread.desired),
+            "programmed": len(spread.programmed),
+            "failed": len(spread.failed),
+        },
+        "entriesUsed": spread.entries,
+        "conditions": conditions,
+    }
+
+
+def policy_states(policies: Iterable[tuple[ObjectRef, int | None]], world: World) -> Counter[str]:
+    """How many NetworkPolicies are `programmed` on all nodes with pods of their namespace, `pending`, or
+    `failed`.
+
+    `policies` come with the resourceVersion of their RuleSet, None while that isn't written. A failed one is
+    in the list of exceptions of some node.
+    """
+    ready = world.ready_nodes()
+    failed = {
+        (one.namespace, one.name)
+        for node in ready & world.reports.keys()
+        for one in world.reports[node].exceptions
+    }
+    reached = {
+        namespace: min(
+            (
+                world.reports[node].revision if node in ready and node in world.reports else 0
+                for node in nodes
+            ),
+            default=0,
+        )
+        for namespace, nodes in world.nodes_of_namespace().items()
+    }
+    states: Counter[str] = Counter(programmed=0, pending=0, failed=0)
+    for source, version in policies:
+        if (source.namespace, source.name) in failed:
+            states["failed"] += 1
+        elif version is not None and version <= reached.get(source.namespace, version):
+            states["programmed"] += 1
+        else:
+            states["pending"] += 1
+    return states
+
+
+def _spread(name: str, verdict: FilterVerdict, world: World) -> _Spread:
+    spread = _Spread(set(), set(), {}, 0)
+    if verdict.ruleset is None:
+        return spread
+    desired = world.nodes_for(verdict.ruleset.subject)
+    ready = world.ready_nodes()
+    programmed, failed, entries = set(), {}, 0
+    for node in desired & ready & world.reports.keys():
+        for state in world.reports[node].filters:
+            if state.name == name and state.generation == verdict.generation:
+                entries = max(entries, state.entries)
+                if state.programmed:
+                    programmed.add(node)
+                else:
+                    failed[node] = f"{node}: {state.reason}: {state.message}"
+    return _Spread(desired, programmed, failed, entries)
+
+
+def _accepted(verdict: FilterVerdict) -> tuple[bool, str, str]:
+    if verdict.refusal is not None:
+        return False, *verdict.refusal
+    if verdict.remarks:
+        return True, "AcceptedWithRemarks", "; ".join(verdict.remarks)
+    return True, ACCEPTED, "the spec is carried out as it is written"
+
+
+def _programmed(verdict: FilterVerdict, spread: _Spread) -> tuple[bool, str, str]:
+    if verdict.refusal is not None:
+        return False, "NotAccepted", "a filter that isn't accepted is in force nowhere"
+    if verdict.ruleset is None:
+        return False, "ModeOff", "the filter's mode is Off"
+    if not spread.desired:
+        return True, "NoNodes", "its target selects nothing on any node at present"
+    if spread.failed:
+        return False, "Failed", _listed("it can't be in force on", sorted(spread.failed.values()))
+    waiting = sorted(spread.desired - spread.programmed)
+    if waiting:
+        return False, "Pending", _listed("not yet on", waiting)
+    return True, PROGRAMMED, f"in force on {len(spread.desired)} nodes"
+
+
+def _conflicted(verdict: FilterVerdict) -> tuple[bool, str, str]:
+    if verdict.conflicts:
+        return True, "SamePriority", _listed("", list(verdict.conflicts)).strip()
+    return False, "NoConflict", "no filter of the same priority disagrees"
+
+
+def _listed(text: str, things: list[str]) -> str:
+    more = f" and {len(things) - NAMED_NODES} more" if len(things) > NAMED_NODES else ""
+    return f"{text} {', '.join(things[:NAMED_NODES])}{more}"

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where policies and filters have to be in force, and where they are: nodes, the pods on them, and the
+agents' reports.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from wildcard_operator.model.objects import namespace_of
+from wildcard_operator.model.rulesets import Nodes, Pods
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from wildcard_operator.kube.nodestate import NodeReport
+    from wildcard_operator.model.objects import Labels, Namespace, Node, Pod
+    from wildcard_operator.model.rulesets import Namespaces
+
+Identity = tuple[str, "Labels"]
+
+
+class World:
+    """The state that statuses and metrics are computed of. Each `set_` takes None for an object that is
+    gone.
+    """
+
+    def __init__(self) -> None:
+        self.reports: dict[str, NodeReport] = {}
+        self._nodes: dict[str, Mapping[str, str]] = {}
+        self._namespaces: dict[str, Namespace] = {}
+        self._places: dict[tuple[str, str], tuple[Identity, str]] = {}
+        self._placed: dict[Identity, Counter[str]] = {}
+        self._agents: dict[tuple[str, str], str] = {}
+
+    def set_node(self, name: str, node: Node | None) -> None:
+        """A node, with its labels."""
+        if node is None:
+            self._nodes.pop(name, None)
+        else:
+            self._nodes[name] = dict(node.labels)
+
+    def set_namespace(self, name: str, namespace: Namespace | None) -> None:
+        """A namespace, with its labels."""
+        if namespace is None:
+            self._namespaces.pop(name, None)
+        else:
+            self._namespaces[name] = namespace
+
+    def set_pod(self, key: tuple[str, str], pod: Pod | None) -> None:
+        """A pod: it counts while it is on a node, has not ended and has addresses of its own."""
+        old = self._places.pop(key, None)
+        if old is not None:
+            identity, node = old
+            self._placed[identity][node] -= 1
+            if not self._placed[identity][node]:
+                del self._placed[identity][node]
+            if not self._placed[identity]:
+                del self._placed[identity]
+        if pod is not None and pod.node and not pod.terminal and not pod.host_network:
+            identity = (pod.namespace, pod.labels)
+            self._places[key] = (identity, pod.node)
+            self._placed.setdefault(identity, Counter())[pod.node] += 1
+
+    def set_agent(self, key: tuple[str, str], node: str | None) -> None:
+        """The node whose agent's pod this is, where that pod is ready."""
+        if node is None:
+            self._agents.pop(key, None)
+        else:
+            self._agents[key] = node
+
+    def set_report(self, node: str, report: NodeReport | None) -> None:
+        """What a node's agent reports."""
+        if report is None:
+            self.reports.pop(node, None)
+        else:
+            self.reports[node] = report
+
+    def ready_nodes(self) -> set[str]:
+        """Nodes whose agent is ready."""
+        return set(self._agents.values()) & self._nodes.keys()
+
+    def node_names(self) -> set[str]:
+        """All nodes."""
+        return set(self._nodes)
+
+    def nodes_for(self, subject: Pods | Nodes) -> set[str]:
+        """The nodes where rules for this subject have to be in force."""
+        if isinstance(subject, Nodes):
+            return {name for name, labels in self._nodes.items() if subject.selector.matches(labels)}
+        found: set[str] = set()
+        for (namespace, labels), nodes in self._placed.items():
+            if not self._in(namespace, subject.namespaces) or nodes.keys() <= found:
+                continue
+            if subject.selector.matches(dict(labels)):
+                found |= nodes.keys()
+        return found & self._nodes.keys()
+
+    def nodes_of_namespace(self) -> dict[str, set[str]]:
+        """The nodes with pods of each namespace that has pods."""
+        nodes: dict[str, set[str]] = {}
+        for (namespace, _), counts in self._placed.items():
+            nodes.setdefault(namespace, set()).update(counts.keys() & self._nodes.keys())
+        return nodes
+
+    def _in(self, namespace: str, wanted: Namespaces) -> bool:
+        if wanted.name:
+            return wanted.name == namespace
+        known = self._namespaces.get(namespace) or namespace_of(namespace)
+        return wanted.selector.matches(dict(known.labels))
