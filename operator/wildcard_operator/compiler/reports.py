@@ -26,7 +26,7 @@ PASSED_BEFORE_FILTERS: Final = {
     ICMP: frozenset({0, 3, 4, 11, 12}),
     ICMPV6: frozenset({1, 2, 3, 4, 129, 130, 131, 132, 133, 134, 135, 136, 137, 143}),
 }
-"""ICMP types that no pod's filter is asked about: echo replies go as their requests, the others always pass."""
+"""ICMP types that no pod's filter is asked about: an echo reply goes as its request, the others pass."""
 
 _ANY_TRAFFIC: Final = (Traffic(),)
 _FAMILY: Final = {ICMP: V4, ICMPV6: V6}
@@ -106,8 +106,8 @@ def _unmatchable(boxes: _Boxes, *, pods: bool) -> str | None:
         return "its prefixes and its ICMP are of different families"
     if pods and all(t.icmp_type in PASSED_BEFORE_FILTERS.get(t.protocol or 0, ()) for t in traffic):
         return (
-            "replies to echo are judged as their requests, and errors, neighbour discovery and packet-too-big "
-            "pass before any filter"
+            "replies to echo are judged as their requests, and errors, neighbour discovery and "
+            "packet-too-big pass before any filter"
         )
     return None
 

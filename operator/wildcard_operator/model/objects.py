@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from wildcard_operator.model.addresssets import NamedPort
@@ -100,7 +101,7 @@ def parse_pod(raw: Any) -> Pod:
         node=_text(spec.field("nodeName")),
         addresses=_pod_addresses(status),
         ports=_named_ports(spec),
-        created=str(metadata.field("creationTimestamp").raw or ""),
+        created=_timestamp(metadata.field("creationTimestamp")),
         host_network=spec.field("hostNetwork").flag(default=False),
         terminal=_text(status.field("phase")) in _TERMINAL_PHASES,
     )
@@ -134,6 +135,13 @@ def parse_node(raw: Any) -> Node:
 
 def _text(value: Value) -> str:
     return value.text() if value.present else ""
+
+
+def _timestamp(value: Value) -> str:
+    """As the API writes it. YAML makes an unquoted one a datetime."""
+    if isinstance(value.raw, datetime):
+        return value.raw.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _text(value)
 
 
 def _labels(metadata: Value) -> Labels:
