@@ -41,7 +41,13 @@ if TYPE_CHECKING:
 
     from wildcard_operator.model.addresssets import AddressSet
 
-KINDS: Final = frozenset({POD, NAMESPACE, NODE, NETWORK_POLICY, WILDCARD_FILTER})
+GROUP_OF_KIND: Final = {
+    POD: "",
+    NAMESPACE: "",
+    NODE: "",
+    NETWORK_POLICY: "networking.k8s.io",
+    WILDCARD_FILTER: "wildcard-operator.io",
+}
 CLUSTER_WIDE: Final = frozenset({NAMESPACE, NODE, WILDCARD_FILTER})
 
 
@@ -144,7 +150,7 @@ class ClusterCompiler:
                 self._set(ref, wildcard_filter(raw))
             case _:
                 raise RefusedError(
-                    Refusal.INVALID_VALUE, ref, "kind", f"it is not one of {', '.join(sorted(KINDS))}"
+                    Refusal.INVALID_VALUE, ref, "kind", f"it is not one of {', '.join(GROUP_OF_KIND)}"
                 )
         return None
 
@@ -194,6 +200,14 @@ def reference(raw: Any) -> ObjectRef:
         str(part or "") for part in (raw.get("kind"), metadata.get("namespace"), metadata.get("name"))
     )
     return ObjectRef(kind or "?", "" if kind in CLUSTER_WIDE else namespace or "default", name or "?")
+
+
+def is_known(raw: Any) -> bool:
+    """Whether an object is of a kind that policies speak of; other APIs have a NetworkPolicy too."""
+    kind, version = raw.get("kind"), raw.get("apiVersion")
+    if kind not in GROUP_OF_KIND:
+        return False
+    return version is None or str(version).rpartition("/")[0] == GROUP_OF_KIND[kind]
 
 
 def _sentence(refused: RefusedError) -> str:

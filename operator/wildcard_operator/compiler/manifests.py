@@ -7,9 +7,10 @@ out.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from wildcard_operator.compiler.cluster import ClusterCompiler, reference
+from wildcard_operator.compiler.cluster import ClusterCompiler, is_known, reference
 from wildcard_operator.compiler.events import (
     AddressSetRemoved,
     AddressSetSet,
@@ -34,9 +35,13 @@ if TYPE_CHECKING:
 
 
 class Manifests:
-    """All objects of a set of files, one of a name: what comes later under a name is refused."""
+    """All objects of a set of files, one of a name: what comes later under a name is refused.
+
+    `passed_over` counts, by kind, objects that policies don't speak of.
+    """
 
     def __init__(self) -> None:
+        self.passed_over: Counter[str] = Counter()
         self._raw: dict[ObjectRef, Any] = {}
         self._duplicates: list[RefusedError] = []
         self._cluster = ClusterCompiler()
@@ -71,8 +76,12 @@ class Manifests:
     def _unique(self, objects: Iterable[Any]) -> dict[ObjectRef, Any]:
         new: dict[ObjectRef, Any] = {}
         self._duplicates = []
+        self.passed_over.clear()
         for number, raw in enumerate(objects):
             ref = reference(raw)
+            if ref.kind != "?" and not is_known(raw):
+                self.passed_over[ref.kind] += 1
+                continue
             if ref.name == "?":
                 ref = ObjectRef(ref.kind, ref.namespace, f"? (object {number + 1})")
             if ref in new:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from wildcard_operator.compiler.classifier import Classifier, Packet, Verdict
 from wildcard_operator.compiler.cluster import CLUSTER_WIDE
-from wildcard_operator.compiler.events import NodeSet, PodSet
+from wildcard_operator.compiler.events import NodeSet, PodSet, RuleSetSet
 from wildcard_operator.compiler.manifests import Manifests, of_node
 from wildcard_operator.compiler.node import NodeCompiler
 from wildcard_operator.model.entries import Entry, NodeTables, RuleKind
@@ -30,7 +30,7 @@ from wildcard_operator.model.net import (
     Direction,
     parse_address,
 )
-from wildcard_operator.model.rulesets import NETWORK_POLICY
+from wildcard_operator.model.rulesets import NETWORK_POLICY, Nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -109,13 +109,26 @@ class _Node:
 
 
 class Simulator:
-    """Answers probes about the objects of a set of files."""
+    """Answers probes about the objects of a set of files.
+
+    Attributes:
+        refusals: Objects that are not taken as they are.
+        conditions: What is odd about policies and filters.
+        passed_over: Objects that policies don't speak of, by kind.
+        node_filters: Filters on nodes: they take no part in the answers.
+    """
 
     def __init__(self, objects: Iterable[Any]) -> None:
         manifests = Manifests()
         self._events = manifests.replace(objects)
         self.refusals: list[RefusedError] = manifests.refusals()
         self.conditions = manifests.conditions()
+        self.passed_over = dict(manifests.passed_over)
+        self.node_filters = sorted(
+            event.ruleset.source.name
+            for event in self._events
+            if isinstance(event, RuleSetSet) and isinstance(event.ruleset.subject, Nodes)
+        )
         self._pods = {(e.pod.namespace, e.pod.name): e.pod for e in self._events if isinstance(e, PodSet)}
         self._owners = _owners(self._pods.values())
         self._host_addresses = _host_addresses(self._events)
