@@ -287,16 +287,24 @@ def _applies(cluster: _Cluster, filter_: Object, pod: Object, direction: str) ->
 
 
 def _filter_rule_matches(packet: _Packet, rule: Mapping[str, Any]) -> bool:
-    """What is stated must fit. What a probe may leave open comes last: it counts only where it matters."""
-    return (
+    """All that is stated must fit. A rule that what the probe leaves open would complete doesn't match."""
+    if not (
         _protocol_fits(packet, rule)
         and _any_cidr_contains(rule.get("sources"), packet.source)
         and _any_cidr_contains(rule.get("destinations"), packet.destination)
         and _any_range_contains(rule.get("destinationPorts"), packet.port)
-        and _source_port_fits(packet, rule)
-        and _icmp_fits(packet, rule)
-        and _tcp_flags_fit(packet, rule)
-    )
+    ):
+        return False
+    fits = {
+        "sourcePort": _source_port_fits(packet, rule),
+        "icmp": _icmp_fits(packet, rule),
+        "tcpFlags": _tcp_flags_fit(packet, rule),
+    }
+    if False in fits.values():
+        return False
+    left_open = {name for name, answer in fits.items() if answer is None}
+    packet.depends_on |= left_open
+    return not left_open
 
 
 def _protocol_fits(packet: _Packet, rule: Mapping[str, Any]) -> bool:
@@ -321,30 +329,26 @@ def _any_range_contains(ranges: Sequence[Mapping[str, int]] | None, port: int | 
     return port is not None and any(r["port"] <= port <= r.get("endPort", r["port"]) for r in ranges)
 
 
-def _source_port_fits(packet: _Packet, rule: Mapping[str, Any]) -> bool:
+def _source_port_fits(packet: _Packet, rule: Mapping[str, Any]) -> bool | None:
+    """None, here and below, where the rule asks for what the probe leaves open."""
     if rule.get("sourcePorts") and packet.source_port is None:
-        packet.depends_on.add("sourcePort")
-        return False
+        return None
     return _any_range_contains(rule.get("sourcePorts"), packet.source_port)
 
 
-def _icmp_fits(packet: _Packet, rule: Mapping[str, Any]) -> bool:
-    for name, wanted in (rule.get("icmp") or {}).items():
-        if name not in packet.icmp:
-            packet.depends_on.add("icmp")
-            return False
-        if packet.icmp[name] != wanted:
-            return False
-    return True
+def _icmp_fits(packet: _Packet, rule: Mapping[str, Any]) -> bool | None:
+    wanted = rule.get("icmp") or {}
+    if any(packet.icmp[name] != value for name, value in wanted.items() if name in packet.icmp):
+        return False
+    return True if wanted.keys() <= packet.icmp.keys() else None
 
 
-def _tcp_flags_fit(packet: _Packet, rule: Mapping[str, Any]) -> bool:
+def _tcp_flags_fit(packet: _Packet, rule: Mapping[str, Any]) -> bool | None:
     wanted = rule.get("tcpFlags")
     if wanted is None:
         return True
     if packet.tcp_flags is None:
-        packet.depends_on.add("tcpFlags")
-        return False
+        return None
     value = set(wanted.get("value") or [])
     mask = set(wanted.get("mask") or value)
     return set(packet.tcp_flags) & mask == value

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 
 from support.cases import Case, Change, Step, case_files, change_between, key_of, load_file
 from support.naive import Answer, End, evaluate
+from support.plain_objects import addresses_of_node
 from support.strategies import Situation, situations
 
 if TYPE_CHECKING:
@@ -87,3 +89,27 @@ def test_states_differ_by_what_a_step_writes() -> None:
     assert change_between(first, second).deleted == ()
     assert change_between(second, third).deleted == (("NetworkPolicy", "x", "to-b"),)
     assert change_between(third, third) == Change((), ())
+
+
+OUTSIDE = [ipaddress.ip_network(cidr) for cidr in ("198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")]
+
+
+@pytest.mark.parametrize(("case", "step"), STEPS)
+def test_every_address_can_be_built_in_a_topology_of_three_nodes(case: Case, step: Step) -> None:
+    nodes = {item["metadata"]["name"]: item for item in step.objects if item["kind"] == "Node"}
+    of_nodes = [address for node in nodes.values() for address in addresses_of_node(node)]
+    pods = {key_of(item)[1:]: item for item in step.objects if item["kind"] == "Pod"}
+
+    assert len(nodes) <= 3
+    for end in {end for probe in step.probes for end in (probe.source, probe.destination)}:
+        address = ipaddress.ip_address(end.address)
+        if end.pod is None:
+            assert address in of_nodes or any(address in network for network in OUTSIDE), end
+            continue
+        namespace, _, name = end.pod.partition("/")
+        spec = pods[namespace, name]["spec"]
+        if spec.get("hostNetwork"):
+            assert address in addresses_of_node(nodes[spec["nodeName"]]), end
+        else:
+            ranges = nodes[spec["nodeName"]]["spec"]["podCIDRs"]
+            assert any(address in ipaddress.ip_network(cidr) for cidr in ranges), end
