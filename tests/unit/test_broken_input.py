@@ -10,6 +10,7 @@ import pytest
 from support.broken import Refusal, broken_files, load_broken
 from support.cases import key_of
 from wildcard_operator.compiler.manifests import Manifests
+from wildcard_operator.compiler.simulate import Simulator
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,6 +39,14 @@ def test_broken_object_alone_is_refused(refusal: Refusal) -> None:
 def names_object_and_remedy(refused: RefusedError, refusal: Refusal) -> bool:
     told = str(refused)
     return all(word in told for word in (*refusal.key, refused.path, *refusal.mentions))
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_healthy_objects_stay_in_force_beside_it(refusal: Refusal) -> None:
+    simulator = Simulator([*refusal.healthy, *refusal.broken])
+
+    wrong = [p.told() for p in refusal.probes if simulator.answer(p.query()).allowed != p.allowed]
+    assert wrong == []
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
