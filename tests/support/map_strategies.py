@@ -7,7 +7,7 @@ a case of a thousand packets costs a few draws and the failing example is still 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,13 +25,13 @@ MAX_KEY_SIZE = 128
 PRIORITIES = (0, 1, 7, 2**31, 2**32 - 1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Case:
     """Entries that differ in (rule, priority, order), and packets for them."""
 
     description: Description
     entries: list[Entry]
-    packets: npt.NDArray[np.uint8]
+    packets: npt.NDArray[np.uint8] = dataclasses.field(repr=False)
 
 
 @st.composite
@@ -45,9 +45,9 @@ def descriptions(draw: st.DrawFn, max_fields: int = 9) -> Description:
     """1 to 9 fields of any kind and size; the key stays within its limit because 9 fields of 16 would not."""
     chosen: list[Field] = []
     for index in range(draw(st.integers(1, max_fields))):
-        field = draw(fields(f"f{index}"))
-        if sum(other.size for other in chosen) + field.size <= MAX_KEY_SIZE:
-            chosen.append(field)
+        drawn = draw(fields(f"f{index}"))
+        if sum(other.size for other in chosen) + drawn.size <= MAX_KEY_SIZE:
+            chosen.append(drawn)
     return Description(tuple(chosen))
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
-from wildcard_operator.wildcardmap import Description, Field, InvalidArgument, Kind, RuleArrays
+from wildcard_operator.wildcardmap import Description, Field, InvalidArgument, Kind, Pool, RuleArrays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -135,26 +135,38 @@ def parse_value(word: str, size: int) -> bytes:
         raise WordError(f"{word} does not fit {size} bytes") from None
 
 
-def parse_pool(text: str, description: Description) -> tuple[str, tuple[tuple[int, ...], ...]]:
-    """Read a pool: ``list`` or ``cart``, and for each field its prefix lengths (empty but for prefixes).
+def parse_pool(text: str, description: Description) -> Pool:
+    """Read a pool: ``list:`` or ``cart:`` and prefix lengths, ``;`` between fields.
 
-    Raises `WordError`. Fields at the end that are no prefixes may be left out.
+    The fields are all those of the description, the others than prefixes being empty, or the prefixes alone.
+    Raises `WordError`.
     """
     kind, colon, rest = text.partition(":")
     if kind not in ("list", "cart") or not colon:
         raise WordError(f"a pool starts with list: or cart:, unlike {text!r}")
-    items = rest.split(";")
     fields = description.fields
-    if len(items) > len(fields):
-        raise WordError(f"the pool has {len(items)} fields, the description {len(fields)}")
-    lengths: list[tuple[int, ...]] = [()] * len(fields)
-    for index, item in enumerate(items):
-        words = [word.strip() for word in item.split(",")] if item.strip() else []
-        wrong = next((word for word in words if not _is_decimal(word)), None)
-        if wrong is not None:
-            raise WordError(f"{_name(index, fields)}: the prefix length {wrong!r} is not a number")
-        lengths[index] = tuple(map(int, words))
-    return kind, tuple(lengths)
+    prefixes = [index for index, field in enumerate(fields) if field.kind is Kind.PREFIX]
+    items = rest.split(";")
+    if len(items) == len(prefixes):
+        items_of = dict(zip(prefixes, items, strict=True))
+    elif len(items) == len(fields):
+        items_of = dict(enumerate(items))
+    else:
+        counts = f"the description has {len(fields)}, of them {len(prefixes)} prefixes"
+        raise WordError(f"the pool has {len(items)} fields where {counts}")
+    lengths = {index: _lengths(_name(index, fields), item) for index, item in items_of.items()}
+    for index, given in lengths.items():
+        if given and index not in prefixes:
+            raise WordError(f"{_name(index, fields)}: only prefix fields have lengths in a pool")
+    return Pool(tuple(lengths[index] for index in prefixes), cartesian=kind == "cart")
+
+
+def _lengths(name: str, item: str) -> tuple[int, ...]:
+    words = [word.strip() for word in item.split(",")] if item.strip() else []
+    for word in words:
+        if not _is_decimal(word):
+            raise WordError(f"{name}: the prefix length {word!r} is not a number")
+    return tuple(map(int, words))
 
 
 def _is_decimal(word: str) -> bool:

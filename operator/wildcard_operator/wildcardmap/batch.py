@@ -92,6 +92,8 @@ class MapBatch:
         shape = self._state.shape
         if not arrays.description.same_layout(shape.description):
             raise InvalidArgument(f"the map has the fields {shape.description}, not {arrays.description}")
+        if not len(arrays):  # no values tell their size
+            arrays = dataclasses.replace(arrays, value=np.zeros((0, shape.value_size), np.uint8))
         if arrays.value.shape[1] != shape.value_size:
             raise InvalidArgument(
                 f"the map's values have {shape.value_size} bytes, not {arrays.value.shape[1]}", "value"

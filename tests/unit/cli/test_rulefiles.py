@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from wildcard_operator.cli.rulefiles import FileError, WordError, parse_pool, read_packets, read_rules
-from wildcard_operator.wildcardmap import Description
+from wildcard_operator.wildcardmap import Description, Pool
 
 BAD = yaml.safe_load(Path(__file__).with_name("bad_lines.yaml").read_text(encoding="utf-8"))
 
@@ -111,8 +111,8 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
 def test_pools_are_lists_or_products_of_prefix_lengths() -> None:
     description = Description.parse("prefix4,prefix4,match1")
 
-    assert parse_pool("list:16,0,16;16,16,0", description) == ("list", ((16, 0, 16), (16, 16, 0), ()))
-    assert parse_pool("cart:24;;", description) == ("cart", ((24,), (), ()))
+    assert parse_pool("list:16,0,16;16,16,0", description) == Pool.of_list((16, 0, 16), (16, 16, 0))
+    assert parse_pool("cart:24, 8;0;", description) == Pool.of_product((24, 8), (0,))
 
 
 @pytest.mark.parametrize("case", BAD["pools"], ids=lambda case: case["text"])

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import yaml
 from hypothesis import given
+
 from support.brute import spans
 from support.map_strategies import Case, cases
-
 from wildcard_operator.wildcardmap import ANY, Description, InvalidArgument, RuleArrays
 from wildcard_operator.wildcardmap.rules import decode_rule, encode_element, encode_rule
 
