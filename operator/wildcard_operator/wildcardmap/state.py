@@ -99,8 +99,6 @@ class MapState:
     def edit(self, removed: list[bytes], added: RuleArrays) -> "EditCommit | None":
         """Plan a commit of a few changes; None where only a new build can take them."""
         if self.image.head["direct"][0]:
-            return None
-        if self.image.head["direct"][0]:
             return None  # it has no chains, and grows out of it by a build
         if self._editor is None or self._free is None or self._planned:
             self._editor = editor.Editor(self.shape, self.image)
