@@ -17,7 +17,8 @@ Object = dict[str, Any]
 NAMESPACES = ("red", "blue")
 POLICY_NAMES = ("a", "b", "c", "d")
 FILTER_NAMES = ("f-1", "f-2", "f-9", "f-10")
-LABELS = {"app": ("web", "db"), "tier": ("front", "back")}
+VOLATILE_LABEL = "pod-template-hash"
+LABELS = {"app": ("web", "db"), "tier": ("front", "back"), VOLATILE_LABEL: ("h1", "h2")}
 NAMESPACE_LABELS = {"team": ("one", "two"), "kubernetes.io/metadata.name": NAMESPACES}
 PORTS = (80, 81, 79, 1, 65535)
 PORT_NAMES = ("http", "dns")
@@ -56,8 +57,10 @@ def present(**fields: Any) -> Object:
 
 
 def selectors(alphabet: Mapping[str, tuple[str, ...]]) -> st.SearchStrategy[Object]:
-    """Label selectors over an alphabet, with all four operators; often empty."""
-    keys = st.sampled_from(sorted(alphabet))
+    """Label selectors over an alphabet, with all four operators; often empty, seldom by VOLATILE_LABEL."""
+    keys = st.sampled_from(
+        [key for key in sorted(alphabet) for _ in range(1 if key == VOLATILE_LABEL else 6)]
+    )
     values = st.sampled_from(sorted({value for all_values in alphabet.values() for value in all_values}))
     membership = st.fixed_dictionaries(
         {
