@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from . import storage
 from .batch import MapBatch, UpdateFlag, name_of
+from .btf import Btf
 from .builder import Algorithm, decode_rows
 from .description import Description
 from .errors import InvalidArgument
@@ -116,6 +117,42 @@ class WildcardMap:
             group.repair(state)
         return cls(state, group, owns_group=own)
 
+    @classmethod
+    def of_object(
+        cls,
+        path: Path,
+        name: str,
+        *,
+        max_entries: int,
+        algorithm: Algorithm | str = Algorithm.AUTO,
+        pin: Path | str | None = None,
+        group: WildcardGroup | None = None,
+    ) -> Self:
+        """Make the map that an object declares as ``WILDCARD_MAP(name, ...)``: fields and value come from its BTF.
+
+        ``bind`` it to the object before that is loaded.
+        """
+        btf = Btf.of_object(path)
+        members = {member.name: member for member in btf.members(f"{name}_row")}
+        description = Description.of_struct(btf, members["key"].type.removesuffix("_elem"))
+        value_size = members["value"].size if "value" in members else 0
+        created = cls.create(
+            description,
+            max_entries=max_entries,
+            value_size=value_size,
+            algorithm=algorithm,
+            pin=pin,
+            group=group,
+            name=name,
+        )
+        row = created.shape.row_type.itemsize
+        if row != btf.size(f"{name}_row"):
+            created.close()
+            raise InvalidArgument(
+                f"{path} has rows of {btf.size(f'{name}_row')} bytes, this version has {row}"
+            )
+        return created
+
     @property
     def description(self) -> Description:
         """The fields of the key."""
@@ -125,6 +162,11 @@ class WildcardMap:
     def max_entries(self) -> int:
         """The capacity."""
         return self._state.shape.max_entries
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """How entries are found."""
+        return self._state.algorithm
 
     @property
     def shape(self) -> Shape:
@@ -203,9 +245,13 @@ class WildcardMap:
         program.packets[: len(packets), : packets.shape[1]] = packets
         return program.time(loop, count, packets=len(packets), first=first)
 
+    def matcher(self, capacity: int = 4096) -> Matcher:
+        """Load a program that looks up ``capacity`` (a power of two) packets at once; the caller closes it."""
+        return Matcher(self._state.storage, self.group.group_fd, capacity)
+
     def _program(self) -> Matcher:
         if self._matcher is None:
-            self._matcher = Matcher(self._state.storage, self.group.group_fd)
+            self._matcher = self.matcher()
         return self._matcher
 
     def __len__(self) -> int:
