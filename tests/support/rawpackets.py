@@ -70,3 +70,9 @@ def icmp_message(kind: int, code: int, identifier: int, payload: bytes) -> bytes
     """An ICMP message with an identifier, checksum for IPv4 (the kernel writes ICMPv6's)."""
     head = struct.pack(">BBHHH", kind, code, 0, identifier, 1) + payload
     return head[:2] + struct.pack(">H", internet_checksum(head)) + head[4:]
+
+
+def ipv4_packet(source: str, destination: str, protocol: int, payload: bytes) -> bytes:
+    """An IPv4 packet; the kernel fills in length and checksum."""
+    ends = ipaddress.IPv4Address(source).packed + ipaddress.IPv4Address(destination).packed
+    return struct.pack(">BBHHHBBH", 0x45, 0, 0, 1, 0, 64, protocol, 0) + ends + payload

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from support.netns import Namespace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 Cni = Literal["ptp", "bridge"]
 GATEWAY_V4 = "169.254.1.1"
@@ -64,11 +64,14 @@ class Node:
     """The index of eth0, the interface towards the fabric."""
     pods: dict[str, Pod] = field(default_factory=dict)
     bridge_index: int = 0
+    started: int = 0
+    """Pods that were ever started: gives interfaces their names."""
 
     def add_pod(self, name: str, *addresses: str) -> Pod:
         """Start a pod: a namespace with eth0 and a default route, as the node's CNI does it."""
         netns = Namespace(name)
-        ifname = f"pod{len(self.pods)}"
+        self.started += 1
+        ifname = f"pod{self.started}"
         host, inner = self.netns.veth(ifname, netns, "eth0")
         attach = self._attach_routed if self.cni == "ptp" else self._attach_bridged
         attach(netns, host, inner, addresses)
@@ -211,9 +214,26 @@ class Fabric:
         for prefix in (*node.pod_cidrs, *(full(a) for a in node.addresses[2:])):
             netns.route(prefix, ifindex, via=node.addresses[1 if ":" in prefix else 0])
 
+    def add_node_address(self, node: Node, address: str) -> None:
+        """Give a node one more address, reached from everywhere."""
+        node.netns.address(node.index, full(address))
+        for netns, ifindex in self._others(node):
+            netns.route(full(address), ifindex, via=node.addresses[1 if ":" in address else 0])
+
+    def remove_node_address(self, node: Node, address: str) -> None:
+        """Take an address of `add_node_address` away."""
+        host, length = full(address).split("/")
+        node.netns.netlink.addr("del", index=node.index, address=host, prefixlen=int(length))
+        for netns, ifindex in self._others(node):
+            netns.netlink.route("del", dst=full(address), oif=ifindex)
+
+    def _others(self, node: Node) -> Iterator[tuple[Namespace, int]]:
+        yield self.outside, self.outside.index("eth0")
+        yield from ((other.netns, other.index) for other in self.nodes.values() if other is not node)
+
     def outside_address(self, address: str) -> Namespace:
         """Give the host outside of the cluster one more address; returns its namespace."""
-        self.outside.address(1, full(address))
+        self.outside.address(self.outside.index("lo"), full(address))
         return self.outside
 
     def close(self) -> None:

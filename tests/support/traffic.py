@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132, "ICMP": 1, "ICMPv6": 58}
 _ECHO = {1: (8, 0), 58: (128, 129)}
+_NO_SOCKET = 0  # a protocol that raw sockets don't take
+_ETH_P_IP = 0x0800
 _FIRST_PORT = 20000
 _MOMENT = 0.15
 _tokens = itertools.count(0x5743_0001)
@@ -117,7 +119,10 @@ class Prober:
         key = netns.fd, family, -number if raw else number, 0 if raw else probe.traffic.port or 0
         if key in self._servers:
             return
-        if raw:
+        if number == _NO_SOCKET:
+            server = self._socket(netns, socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_IP))
+            serve = self._take_packet
+        elif raw:
             server = self._socket(netns, family, socket.SOCK_RAW, number)
             serve = {132: self._answer_sctp}.get(number, self._take_raw)
         else:
@@ -157,6 +162,11 @@ class Prober:
         (token,) = struct.unpack(">I", message[-4:])
         self._arrived(token)
 
+    def _take_packet(self, server: socket.socket) -> None:
+        data, about = server.recvfrom(1 << 16)
+        if data[9] == _NO_SOCKET and about[2] != socket.PACKET_OUTGOING:
+            self._arrived(*struct.unpack(">I", data[-4:]))
+
     def _arrived(self, token: int) -> None:
         if token in self._waiting:
             self._waiting[token].arrived = True
@@ -175,7 +185,8 @@ class Prober:
             sender.bind((source, traffic.source_port or 0))
             heard = self._connected if number == 6 else self._heard
         else:
-            sender = self._socket(netns, family, socket.SOCK_RAW, number)
+            kind = socket.IPPROTO_RAW if number == _NO_SOCKET else number
+            sender = self._socket(netns, family, socket.SOCK_RAW, kind)
             sender.bind((source, 0))
             heard = self._heard_raw
         senders.enter_context(sender)
@@ -209,6 +220,8 @@ class Prober:
         if number in _ECHO:
             kind = _ECHO[number][0] if traffic.icmp_type is None else traffic.icmp_type
             return rawpackets.icmp_message(kind, traffic.icmp_code or 0, attempt.token & 0xFFFF, token)
+        if number == _NO_SOCKET:
+            return rawpackets.ipv4_packet(probe.source.address, probe.destination.address, number, token)
         return token
 
     def _connected(self, sender: socket.socket, attempt: _Attempt) -> None:
