@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+
+from support.controlplane import tools
 
 if TYPE_CHECKING:
     from support.controlplane import ControlPlane
 
 ROOT = Path(__file__).parents[2]
 CRDS = ROOT / "crds"
+CHART = ROOT / "charts/wildcard-operator"
+NAMESPACE = "wildcard-operator"
 REFUSED_FILTERS = yaml.safe_load((ROOT / "tests/cases/refused/wildcardfilters.yaml").read_text())
 GOOD_FILTER_RULE = {"name": "only", "action": "Drop"}
 GOOD_FILTER_SPEC = {"direction": "Ingress", "target": {"pods": {}}, "rules": [GOOD_FILTER_RULE]}
@@ -46,3 +51,29 @@ def refused_filter(case: dict[str, Any]) -> dict[str, Any]:
     if "rule" in case:
         spec["rules"] = [{**GOOD_FILTER_RULE, **case["rule"]}]
     return wildcard_filter(case["name"], {key: value for key, value in spec.items() if value is not None})
+
+
+def install_rbac(plane: ControlPlane) -> None:
+    """The operator's namespace, and the chart's service accounts with their rights."""
+    rendered = subprocess.run(
+        [
+            tools("helm") / "helm",
+            "template",
+            "test",
+            CHART,
+            "--namespace",
+            NAMESPACE,
+            "--show-only",
+            "templates/rbac.yaml",
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    plane.apply(namespace(NAMESPACE))
+    plane.kubectl("apply", "-f", "-", stdin=rendered.stdout)
+
+
+def namespace(name: str, **labels: str) -> dict[str, Any]:
+    """A Namespace."""
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}

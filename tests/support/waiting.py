@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def wait_until(condition: Callable[[], object], seconds: float, what: str, *, every: float = 0.05) -> float:
+def wait_until(
+    condition: Callable[[], object], seconds: float, what: str | Callable[[], str], *, every: float = 0.05
+) -> float:
     """Return after how many seconds the condition became true; fail with `what` where it doesn't in time."""
     started = time.monotonic()
     while not condition():
         if time.monotonic() - started > seconds:
-            raise AssertionError(f"not within {seconds} s: {what}")
+            raise AssertionError(f"not within {seconds} s: {what if isinstance(what, str) else what()}")
         time.sleep(every)
     return time.monotonic() - started
 

@@ -20,6 +20,7 @@ from wildcard_operator.wildcardmap.errors import WildcardError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from wildcard_operator.agent.outlet import Outlet
     from wildcard_operator.agent.readings import Readings
     from wildcard_operator.agent.source import Problem, Source
     from wildcard_operator.compiler.node import NodeCompiler
@@ -52,6 +53,7 @@ class Agent:
         nftables: Nftables,
         readings: Readings,
         instruments: AgentInstruments,
+        outlet: Outlet,
     ) -> None:
         self._source = source
         self._compiler = compiler
@@ -60,6 +62,7 @@ class Agent:
         self._nftables = nftables
         self._readings = readings
         self._instruments = instruments
+        self._outlet = outlet
         self._started = False
         self._whole = True
         self._insecure = True
@@ -124,12 +127,17 @@ class Agent:
     def _commit(self, delta: NodeDelta) -> bool:
         """After a failure a delta says too little: then the whole is put in place."""
         if self._whole:
-            self._datapath.start(self._compiler.tables(), self._host or self._datapath.host)
+            tables = self._compiler.tables()
+            self._datapath.start(tables, self._host or self._datapath.host)
             self._whole, self._started = False, True
-        elif delta or self._host is not None:
-            self._datapath.commit(delta, self._host)
+            self._outlet.restarted(tables)
         else:
-            return False
+            changed = bool(delta) or self._host is not None
+            if changed:
+                self._datapath.commit(delta, self._host)
+            self._outlet.committed(delta)
+            if not changed:
+                return False
         self._host = None
         self._readings.rules_changed(delta.rules_added, delta.rules_removed)
         return True
@@ -143,12 +151,15 @@ class Agent:
             self._insecure = True
             self._instruments.errors.labels("attach").inc()
             log.error("enforcement is not complete", error=str(error))
+            if isinstance(error, DatapathError):
+                self._outlet.secured((error.condition,), self._remarks, self._datapath.xdp_modes)
             return
         # Our own tables are news to us as well.
         self._nftables.drain()
         self._insecure = bool(conditions)
         self._tell("condition", conditions, self._remarks)
         self._readings.conditions_are(conditions)
+        self._outlet.secured(conditions, self._remarks, self._datapath.xdp_modes)
 
     def _tell(self, event: str, conditions: Iterable[NodeCondition], remarks: Iterable[Condition]) -> None:
         now: set[NodeCondition | Condition] = {*conditions, *remarks}

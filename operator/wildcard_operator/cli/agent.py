@@ -15,8 +15,11 @@ import structlog
 from prometheus_client import CollectorRegistry, start_http_server
 
 from wildcard_operator.agent.agent import Agent
+from wildcard_operator.agent.kubernetes import KubernetesSource
 from wildcard_operator.agent.manifests import ManifestSource
+from wildcard_operator.agent.outlet import Outlet, Silent
 from wildcard_operator.agent.readings import Readings
+from wildcard_operator.agent.source import Source
 from wildcard_operator.compiler.config import NodeConfig, UnknownPodsMode
 from wildcard_operator.compiler.node import NodeCompiler
 from wildcard_operator.datapath import requirements
@@ -48,6 +51,13 @@ log = structlog.get_logger(__name__)
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of Pods, Namespaces, Nodes, NetworkPolicies and WildcardFilters (YAML, JSON); followed.",
 )
+@click.option("--kubernetes", is_flag=True, help="Follow the API server instead of a folder.")
+@click.option(
+    "--kubeconfig",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="How to reach the API server; in a pod, its service account by default.",
+)
+@click.option("--namespace", default="wildcard-operator", help="The operator's, where it publishes.")
 @click.option("--node", help="Name of this node, as in the Pods' spec.nodeName.")
 @click.option(
     "--bpffs",
@@ -77,6 +87,9 @@ log = structlog.get_logger(__name__)
 @click.option("--cleanup", is_flag=True, help="Stop enforcing: remove all that an agent left here, and exit.")
 def main(
     manifests: Path | None,
+    kubernetes: bool,
+    kubeconfig: Path | None,
+    namespace: str,
     node: str | None,
     bpffs: Path,
     metrics_port: int,
@@ -97,13 +110,12 @@ def main(
         if cleanup:
             clean_up(bpffs)
             return
-        if manifests is None or node is None:
-            raise click.UsageError("--manifests and --node are needed")
+        if node is None or kubernetes == (manifests is not None):
+            raise click.UsageError("--node and either --kubernetes or --manifests are needed")
         config = NodeConfig(unknown_pods=UnknownPodsMode(unknown_pods))
         capacities = Capacities(rules=max_rules, addresses=max_addresses)
-        with running_node(
-            ManifestSource(manifests, node), node, bpffs, config, capacities, established
-        ) as built:
+        source, outlet = follow(manifests, kubeconfig, node, namespace)
+        with running_node(source, node, bpffs, config, capacities, established, outlet) as built:
             agent, registry = built
             if metrics_port:
                 start_http_server(metrics_port, registry=registry)
@@ -117,14 +129,26 @@ def main(
         sys.exit(1)
 
 
+def follow(
+    manifests: Path | None, kubeconfig: Path | None, node: str, namespace: str
+) -> tuple[Source, Outlet]:
+    """Where the objects come from, and who is told what became of them."""
+    if manifests is not None:
+        return ManifestSource(manifests, node), Silent()
+    source = KubernetesSource(kubeconfig, node, namespace)
+    source.start()
+    return source, source
+
+
 @contextmanager
 def running_node(
-    source: ManifestSource,
+    source: Source,
     node: str,
     bpffs: Path,
     config: NodeConfig,
     capacities: Capacities,
     established: str = "judge",
+    outlet: Outlet | None = None,
 ) -> Iterator[tuple[Agent, CollectorRegistry]]:
     """All parts of a node's agent, put together; what is pinned stays when it ends."""
     with ExitStack() as stack:
@@ -156,6 +180,7 @@ def running_node(
                 nftables,
                 readings,
                 AgentInstruments(registry),
+                outlet or Silent(),
             ),
             registry,
         )

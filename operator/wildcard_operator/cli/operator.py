@@ -15,11 +15,12 @@ import click
 import kopf
 from prometheus_client import CollectorRegistry
 
-from wildcard_operator.controller.endpoints import ANY_ADDRESS, serving
+from wildcard_operator.controller.endpoints import serving
 from wildcard_operator.controller.handlers import make_registry
 from wildcard_operator.controller.replica import Replica
 from wildcard_operator.controller.settings import Settings
 from wildcard_operator.model.addresssets import DEFAULT_VOLATILE_LABELS
+from wildcard_operator.telemetry import logs
 from wildcard_operator.telemetry.operator_metrics import OperatorMetrics
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def main(
         health_port=health_port,
         volatile_labels=frozenset(volatile_labels),
     )
+    logs.configure()
     sys.exit(asyncio.run(run(settings)))
 
 
@@ -70,7 +72,9 @@ async def run(settings: Settings) -> int:
     """Run the operator until a signal ends it; the process's exit status."""
     registry = CollectorRegistry()
     replica = Replica(settings, OperatorMetrics(registry))
-    address = f"[{ANY_ADDRESS}]" if ":" in ANY_ADDRESS else ANY_ADDRESS
+    # kopf listens on one address: the pod's own, of whichever family.
+    own = os.environ.get("POD_IP", "127.0.0.1")
+    address = f"[{own}]" if ":" in own else own
     async with serving(settings.metrics_port, registry, replica.ready):
         await kopf.operator(
             registry=make_registry(replica),

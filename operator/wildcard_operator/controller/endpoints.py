@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -14,10 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from prometheus_client import CollectorRegistry
-
-# Nodes may have one family only.
-ANY_ADDRESS = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104 - Prometheus and kubelets come from anywhere
-
 
 @contextlib.asynccontextmanager
 async def serving(port: int, registry: CollectorRegistry, ready: Callable[[], bool]) -> AsyncIterator[None]:
@@ -34,7 +29,7 @@ async def serving(port: int, registry: CollectorRegistry, ready: Callable[[], bo
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        await web.TCPSite(runner, ANY_ADDRESS, port).start()
+        await web.TCPSite(runner, None, port).start()  # on all addresses of both families
         yield
     finally:
         await runner.cleanup()

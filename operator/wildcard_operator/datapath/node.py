@@ -136,6 +136,16 @@ class NodeDatapath:
         """Interface index -> number of the pod behind it."""
         return self._desired.ports
 
+    @property
+    def xdp_modes(self) -> dict[str, str]:
+        """How the prefilter runs, by the interface's name: `native` or `generic`."""
+        links = self._desired.host.links
+        return {
+            links[index].name: mode.name.lower()
+            for index, mode in self._prefilter.modes.items()
+            if index in links
+        }
+
     def look_at_host(self) -> HostState:
         """Read the host's network anew; `commit` brings what changed into the kernel."""
         return self._network.read()

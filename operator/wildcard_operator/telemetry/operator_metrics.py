@@ -163,5 +163,5 @@ class _StateCollector:
 def _gauge(name: str, text: str, labels: tuple[str, ...], values: Mapping[Any, float]) -> GaugeMetricFamily:
     family = GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=labels)
     for key, value in values.items():
-        family.add_metric(key, value)
+        family.add_metric(key, float(value))
     return family

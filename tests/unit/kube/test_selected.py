@@ -10,7 +10,8 @@ from support.fakeapi import FakeApi
 from support.recorder import Recorder
 from support.waiting import settled
 from wildcard_operator.kube.api import RULE_SETS, UNREACHABLE, ApiError, Json
-from wildcard_operator.kube.publish import NAMESPACE_LABEL, label_selector
+from wildcard_operator.kube.publish import NAMESPACE_LABEL
+from wildcard_operator.kube.reflector import Store
 from wildcard_operator.kube.selected import SelectedReflector
 
 if TYPE_CHECKING:
@@ -24,17 +25,12 @@ def ruleset(name: str, namespace: str) -> Json:
 
 
 def follow(
-    api: FakeApi, story: Callable[[Recorder, SelectedReflector, list[str | None]], Awaitable[None]]
+    api: FakeApi, story: Callable[[Recorder, SelectedReflector, list[frozenset[str] | None]], Awaitable[None]]
 ) -> None:
     async def run() -> None:
         recorder, synced = Recorder(), []
         reflector = SelectedReflector(
-            api,
-            RULE_SETS,
-            "operator",
-            recorder,
-            on_error=lambda _resource, _error: None,
-            on_synced=synced.append,
+            api, RULE_SETS, "operator", Store(recorder), lambda _resource, _error: None, synced.append
         )
         task = asyncio.create_task(reflector.run())
         try:
@@ -57,12 +53,14 @@ def filled() -> FakeApi:
 def test_a_changed_selector_brings_what_it_picks_and_takes_the_rest_away() -> None:
     api = filled()
 
-    async def story(recorder: Recorder, reflector: SelectedReflector, synced: list[str | None]) -> None:
-        reflector.select(label_selector({"shop"}))
-        await settled(lambda: synced == [label_selector({"shop"})])
+    async def story(
+        recorder: Recorder, reflector: SelectedReflector, synced: list[frozenset[str] | None]
+    ) -> None:
+        reflector.select(frozenset({"shop"}))
+        await settled(lambda: synced == [frozenset({"shop"})])
         assert recorder.names() == {"a", "c"}
 
-        reflector.select(label_selector({"bank"}))
+        reflector.select(frozenset({"bank"}))
         await settled(lambda: len(synced) == 2)
         assert recorder.names() == {"b", "c"}
         assert api.open_watches == 1
@@ -79,11 +77,13 @@ def test_a_changed_selector_brings_what_it_picks_and_takes_the_rest_away() -> No
 def test_the_old_watch_goes_on_until_the_new_one_is_in_sync() -> None:
     api = filled()
 
-    async def story(recorder: Recorder, reflector: SelectedReflector, synced: list[str | None]) -> None:
-        reflector.select(label_selector({"shop"}))
+    async def story(
+        recorder: Recorder, reflector: SelectedReflector, synced: list[frozenset[str] | None]
+    ) -> None:
+        reflector.select(frozenset({"shop"}))
         await settled(lambda: len(synced) == 1)
         api.fail_next(ApiError(UNREACHABLE, "Unreachable", "refused"), "WATCH", times=3)
-        reflector.select(label_selector({"shop", "bank"}))
+        reflector.select(frozenset({"shop", "bank"}))
         await settled(lambda: [method for method, _ in api.requests].count("WATCH") > 1)
         api.put(PATH, ruleset("d", "shop"))
         await settled(lambda: "d" in recorder.names())
