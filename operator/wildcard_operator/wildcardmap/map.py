@@ -232,12 +232,9 @@ class WildcardMap:
 
     def match_many(self, packets: Bytes, *, floor: int = 0) -> npt.NDArray[np.void]:
         """Look up packets (uint8[n, key size]); returns records of ``place``, ``row`` (0: no match) and ``id``."""
-        width = 8 * self.description.words
-        if packets.shape[1] != width:
-            padded = np.zeros((len(packets), width), np.uint8)
-            padded[:, : packets.shape[1]] = packets
-            packets = padded
-        return self._program().match(packets, floor)
+        if not 0 <= floor < 1 << 64:
+            raise InvalidArgument(f"{floor} is not a place: 0 to {(1 << 64) - 1}", "floor")
+        return self._program().match(padded(self.description, packets), floor)
 
     def time(self, loop: Benchmark, count: int, packets: Bytes, first: int = 0) -> float:
         """Seconds that the kernel takes for ``count`` lookups over packets (uint8[2 ** k, key size], k <= 12)."""

@@ -3,6 +3,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Self
 
@@ -44,6 +45,11 @@ class Pool:
             )
         for index, lengths in zip(prefixes, self.lengths, strict=True):
             self._check_field(description.fields[index].name, description.fields[index].bits, lengths)
+        count = (
+            math.prod(map(len, self.lengths)) if self.cartesian else max(map(len, self.lengths), default=0)
+        )
+        if count > MAX_TABLES:
+            raise MapFull(f"the pool makes {count} tables, {MAX_TABLES} is the most", "pool")
         if self.cartesian:
             combinations = list(itertools.product(*self.lengths))
         elif len(set(map(len, self.lengths))) > 1:
@@ -52,8 +58,6 @@ class Pool:
             )
         else:
             combinations = list(zip(*self.lengths, strict=True))
-        if len(combinations) > MAX_TABLES:
-            raise MapFull(f"the pool makes {len(combinations)} tables, {MAX_TABLES} is the most", "pool")
         tables = np.zeros((len(combinations), len(description.fields)), np.uint8)
         tables[:, prefixes] = np.array(combinations, np.uint8).reshape(len(combinations), len(prefixes))
         return tables

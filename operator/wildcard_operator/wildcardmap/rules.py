@@ -197,8 +197,8 @@ class RuleArrays:
         count = len(low)
         arrays = cls(
             description,
-            _padded(description, low),
-            _padded(description, high),
+            padded(description, low),
+            padded(description, high),
             np.zeros(count, np.uint32) if priorities is None else priorities.astype(np.uint32, copy=False),
             np.zeros(count, np.uint32) if orders is None else orders.astype(np.uint32, copy=False),
             np.full(count, ASSIGNED, np.uint32)
@@ -289,7 +289,8 @@ def as_numbers(field_bytes: Bytes, half: int = 0) -> npt.NDArray[np.uint64]:
     return part.view(f">u{size}").ravel().astype(np.uint64)
 
 
-def _padded(description: Description, elements: Bytes) -> Bytes:
+def padded(description: Description, elements: Bytes) -> Bytes:
+    """Elements (uint8[n, key size], padded or not) as uint8[n, 8 * words]."""
     width = 8 * description.words
     if elements.ndim != 2 or elements.shape[1] not in (width, description.key_size):
         raise InvalidArgument(f"elements have {description.key_size} bytes, not {elements.shape[1:]}")
