@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.controlplane import ControlPlane
-from support.manifests import install_crds
+from support.manifests import install_crds, install_rbac
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,3 +40,10 @@ def kinds(control_plane: ControlPlane) -> ControlPlane:
     """The session's control plane, with the project's kinds installed."""
     install_crds(control_plane)
     return control_plane
+
+
+@pytest.fixture(scope="session")
+def installed(kinds: ControlPlane) -> ControlPlane:
+    """The session's control plane, with the operator's namespace and rights too."""
+    install_rbac(kinds)
+    return kinds

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -18,6 +17,8 @@ from support.manifests import NAMESPACE
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
+    import subprocess
+
     from support.controlplane import ControlPlane
 
 OPERATOR = Path(sys.executable).parent / "wildcard-operator"
@@ -113,7 +114,7 @@ class OperatorProcess:
 
     def _get(self, port: int, path: str) -> str | None:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:  # noqa: S310 - ours
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
                 text: str = answer.read().decode()
                 return text
         except (urllib.error.URLError, OSError):

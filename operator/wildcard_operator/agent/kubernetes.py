@@ -92,7 +92,7 @@ class KubernetesSource:
 
     def problems(self) -> list[Problem]:
         """Objects that can't be read."""
-        return sorted(tuple(self._watches.problems.values())) if self._watches is not None else []
+        return sorted(self._watches.problems.values()) if self._watches is not None else []
 
     def close(self) -> None:
         """Stop following."""

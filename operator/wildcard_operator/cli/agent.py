@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`wildcard-agent`: builds the agent of one node and runs it in the network namespace that it is started in."""
+"""`wildcard-agent`: builds the agent of one node and runs it in the network namespace of its start."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from prometheus_client import CollectorRegistry, start_http_server
 from wildcard_operator.agent.agent import Agent
 from wildcard_operator.agent.kubernetes import KubernetesSource
 from wildcard_operator.agent.manifests import ManifestSource
-from wildcard_operator.agent.outlet import Outlet, Silent
+from wildcard_operator.agent.outlet import Silent
 from wildcard_operator.agent.readings import Readings
-from wildcard_operator.agent.source import Source
 from wildcard_operator.compiler.config import NodeConfig, UnknownPodsMode
 from wildcard_operator.compiler.node import NodeCompiler
 from wildcard_operator.datapath import requirements
@@ -39,6 +38,9 @@ from wildcard_operator.wildcardmap.libbpf import LoadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from wildcard_operator.agent.outlet import Outlet
+    from wildcard_operator.agent.source import Source
 
 DEFAULT_BPFFS: Final = "/sys/fs/bpf"
 CAPACITIES: Final = Capacities()
@@ -85,7 +87,7 @@ log = structlog.get_logger(__name__)
     "--max-addresses", type=click.IntRange(64, 1 << 22), default=CAPACITIES.addresses, help="Addresses known."
 )
 @click.option("--cleanup", is_flag=True, help="Stop enforcing: remove all that an agent left here, and exit.")
-def main(
+def main(  # noqa: PLR0913, PLR0917 - one parameter an option
     manifests: Path | None,
     kubernetes: bool,
     kubeconfig: Path | None,

@@ -18,8 +18,8 @@ Json = dict[str, Any]
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
-METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=1"
-METADATA_WATCH = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=1"
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+METADATA_WATCH = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 PAGE_SIZE = 500
 
