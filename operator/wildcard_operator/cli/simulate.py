@@ -10,16 +10,18 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
 from rich.text import Text
 
 from wildcard_operator.cli.documents import MANIFESTS, InputError, read_documents, read_objects
 from wildcard_operator.cli.tables import console, plain_table
 from wildcard_operator.compiler.simulate import Answer, End, Simulator
 from wildcard_operator.model.errors import RefusedError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 @click.command("simulate")

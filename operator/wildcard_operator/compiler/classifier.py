@@ -90,8 +90,11 @@ class Classifier:
     def _first(self, scope: int, klass: int, packet: Packet, verdict: Verdict) -> Entry | None:
         """The first entry that matches and isn't mere audit, as lookups with a floor find it."""
         floor = _START
+        unheard = Verdict()
         for entry in self._by_scope.get((packet.source.family, scope), ()):
-            if (entry.priority, entry.order) < floor or not _matches(entry, klass, packet, verdict):
+            # What mere audit would have to know changes no answer.
+            asking = unheard if entry.audit else verdict
+            if (entry.priority, entry.order) < floor or not _matches(entry, klass, packet, asking):
                 continue
             if not entry.audit:
                 return entry

@@ -58,6 +58,14 @@ class NodeSet:
     node: Node
 
 
+@dataclass(frozen=True, slots=True)
+class NodeRemoved:
+    """The node's own object is gone: no filter on nodes selects by its labels, and its pod ranges are
+    unknown."""
+
+    name: str
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Interface:
     """An interface of the host; `primary`: it carries a default route."""
@@ -118,6 +126,7 @@ Event = (
     | NamespaceSet
     | NamespaceRemoved
     | NodeSet
+    | NodeRemoved
     | InterfacesSet
     | RuleSetSet
     | RuleSetRemoved

@@ -17,6 +17,7 @@ from wildcard_operator.compiler.events import (
     Event,
     NamespaceRemoved,
     NamespaceSet,
+    NodeRemoved,
     NodeSet,
     PodRemoved,
     PodSet,
@@ -25,7 +26,7 @@ from wildcard_operator.compiler.events import (
 )
 from wildcard_operator.compiler.node import NO_RULE_IDS, NodeCompiler
 from wildcard_operator.model.errors import ObjectRef, Refusal, RefusedError
-from wildcard_operator.model.objects import NAMESPACE, POD, Namespace, Node, Pod
+from wildcard_operator.model.objects import NAMESPACE, NODE, POD, Namespace, Node, Pod
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -118,7 +119,14 @@ class ManifestCompiler:
 
 def of_node(name: str, events: Iterable[Event]) -> Iterator[Event]:
     """The events that a node's compiler takes: of all nodes it knows itself alone."""
-    return (event for event in events if not isinstance(event, NodeSet) or event.node.name == name)
+    for event in events:
+        match event:
+            case NodeSet(node) if node.name != name:
+                pass
+            case NodeRemoved(other) if other != name:
+                pass
+            case _:
+                yield event
 
 
 def flatten(document: Any) -> Iterator[Any]:
@@ -145,5 +153,7 @@ def _told(ref: ObjectRef, parsed: Pod | Namespace | Node | None) -> list[Event]:
             return [PodRemoved(ref.namespace, ref.name)]
         case None if ref.kind == NAMESPACE:
             return [NamespaceRemoved(ref.name)]
+        case None if ref.kind == NODE:
+            return [NodeRemoved(ref.name)]
         case None:
             return []

@@ -23,6 +23,7 @@ from wildcard_operator.compiler.events import (
     InterfacesSet,
     NamespaceRemoved,
     NamespaceSet,
+    NodeRemoved,
     NodeSet,
     PodRemoved,
     PodSet,
@@ -36,7 +37,7 @@ from wildcard_operator.compiler.local_pods import LocalPods
 from wildcard_operator.compiler.peers import PeerTable
 from wildcard_operator.compiler.rule_ids import RuleIds
 from wildcard_operator.compiler.scope_entries import ScopeEntries
-from wildcard_operator.compiler.scopes import FILTER, POLICY, ScopeTable, Source, Step
+from wildcard_operator.compiler.scopes import FILTER, POLICY, ScopeTable, ScopeView, Source, Step
 from wildcard_operator.compiler.selection import Selection
 from wildcard_operator.model.entries import (
     AddressRow,
@@ -49,7 +50,7 @@ from wildcard_operator.model.entries import (
 )
 from wildcard_operator.model.errors import ObjectRef
 from wildcard_operator.model.net import Direction
-from wildcard_operator.model.objects import NAMESPACE
+from wildcard_operator.model.objects import NAMESPACE, Node
 from wildcard_operator.model.rulesets import Namespaces, Nodes, Pods, RuleSet
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class NodeCompiler:
         match event:
             case PodSet() | PodRemoved() | Routes():
                 self._apply_pod(event)
-            case NamespaceSet() | NamespaceRemoved() | NodeSet() | InterfacesSet():
+            case NamespaceSet() | NamespaceRemoved() | NodeSet() | NodeRemoved() | InterfacesSet():
                 self._apply_surroundings(event)
             case RuleSetSet() | RuleSetRemoved() | AddressSetSet() | AddressSetRemoved():
                 self._apply_set(event)
@@ -114,15 +115,18 @@ class NodeCompiler:
                 for namespace in list(self._unsynced):
                     self._check_sync(namespace)
 
-    def _apply_surroundings(self, event: NamespaceSet | NamespaceRemoved | NodeSet | InterfacesSet) -> None:
+    def _apply_surroundings(
+        self, event: NamespaceSet | NamespaceRemoved | NodeSet | NodeRemoved | InterfacesSet
+    ) -> None:
         match event:
             case NamespaceSet(namespace):
                 self._set_namespace(namespace.name, namespace)
             case NamespaceRemoved(name):
                 self._set_namespace(name, None)
             case NodeSet(node):
-                self._node_ranges = node.pod_ranges
-                self._hosts.set_node(node)
+                self._set_node(node)
+            case NodeRemoved(name):
+                self._set_node(Node(name))
             case InterfacesSet(interfaces):
                 self._hosts.set_interfaces(interfaces)
 
@@ -181,10 +185,16 @@ class NodeCompiler:
             conditions=self._told.conditions,
         )
 
-    def scope_sources(self) -> dict[int, tuple[ObjectRef, ...]]:
-        """The policies or filters of each scope, by name; for people who ask why."""
+    def scopes(self) -> dict[int, ScopeView]:
+        """What each scope is made of, for people who ask why; no two say the same."""
         return {
-            scope.number: tuple(sorted(source.ruleset.source for source in scope.sources))
+            scope.number: ScopeView(
+                scope.step.layer,
+                scope.step.direction,
+                scope.namespace,
+                tuple(sorted(source.ruleset.source for source in scope.sources)),
+                tuple(sorted(scope.ports)),
+            )
             for scope in self._scopes.living
         }
 
@@ -195,6 +205,10 @@ class NodeCompiler:
     def _set_namespace(self, name: str, namespace: Namespace | None) -> None:
         self._peers.set_namespace(name, namespace)
         self._selection.set_namespace(name, namespace)
+
+    def _set_node(self, node: Node) -> None:
+        self._node_ranges = node.pod_ranges
+        self._hosts.set_node(node)
 
     def _set_ruleset(self, name: str, ruleset: RuleSet | None) -> None:
         source = self._sources.get(name)

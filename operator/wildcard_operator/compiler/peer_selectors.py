@@ -31,8 +31,8 @@ class Peer:
     """A selector in use.
 
     Attributes:
-        id: Of the selector, in class keys.
-        uses: By rules.
+        id: Of the selector in class keys, while rules ask who is in it.
+        uses: By such rules.
         names: Named ports that egress rules ask of it, each with the number of its uses.
         ports: The ports that members have under these names, each with an id of its own in class keys.
     """
@@ -71,7 +71,6 @@ class PeerSelectors:
     def add(self, selector: Pods) -> Peer:
         """Put a selector in that isn't in yet."""
         peer = self.peers[selector] = Peer(selector)
-        peer.id = self.new_id(peer)
         of_part = self._peers_of_part.setdefault(selector.selector, {})
         if not of_part:
             self._pod_parts.add(selector.selector, selector.selector)
@@ -80,7 +79,7 @@ class PeerSelectors:
         return peer
 
     def remove(self, peer: Peer) -> None:
-        """Take a selector out; its id stays known until nobody has it in a key."""
+        """Take a selector out that nobody asks for any more."""
         selector = peer.selector
         del self.peers[selector]
         of_part = self._peers_of_part[selector.selector]
@@ -123,7 +122,7 @@ class PeerSelectors:
 
         That an address is a pod's shows in its number already, so the selector of all pods adds nothing.
         """
-        if peer.selector != ALL_PODS:
+        if peer.uses and peer.selector != ALL_PODS:
             yield peer.id
         if peer.names:
             for port in ports:

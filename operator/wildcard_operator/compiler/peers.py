@@ -80,22 +80,33 @@ class PeerTable:
     # Selectors in use
 
     def use(self, selector: Pods) -> None:
-        """A rule asks for this peer; each use is given back by one `unuse`."""
-        peer = self._selectors.peers.get(selector)
-        if peer is None:
-            peer = self._add_peer(selector)
+        """A rule asks who is in this peer; each use is given back by one `unuse`."""
+        peer = self._selectors.peers.get(selector) or self._selectors.add(selector)
         peer.uses += 1
+        if peer.uses > 1:
+            return
+        if selector == ALL_PODS:
+            self._number_nobody(self._numbers.take(_NOTHING))
+        else:
+            peer.id = self._selectors.new_id(peer)
+            self._gain(peer.id, self._selected(selector))
 
     def unuse(self, selector: Pods) -> None:
-        """A rule asks for this peer no more; its names have been given back."""
+        """A rule asks for this peer no more."""
         peer = self._selectors.peers[selector]
         peer.uses -= 1
-        if not peer.uses:
-            self._remove_peer(peer)
+        if peer.uses:
+            return
+        if selector == ALL_PODS:
+            self._numbers.give_back(self._nobody.number)
+            self._number_nobody(0)
+        else:
+            self._lose(peer.id)
+        self._drop_peer_if_unused(peer)
 
     def use_name(self, selector: Pods, name: str, protocol: int) -> None:
-        """An egress rule asks for this named port of a peer in use."""
-        peer = self._selectors.peers[selector]
+        """An egress rule asks for this named port of a peer; each use is given back by one `unuse_name`."""
+        peer = self._selectors.peers.get(selector) or self._selectors.add(selector)
         uses = peer.names.get((name, protocol), 0)
         peer.names[name, protocol] = uses + 1
         if uses:
@@ -112,6 +123,7 @@ class PeerTable:
         del peer.names[name, protocol]
         for port in [port for port in peer.ports if port[:2] == (name, protocol)]:
             self._lose(peer.ports.pop(port))
+        self._drop_peer_if_unused(peer)
 
     def cover(self, selector: Pods) -> tuple[ClassPrefix, ...]:
         """The class prefixes of a peer in use, as of the last `refresh`."""
@@ -144,20 +156,9 @@ class PeerTable:
 
     # Peers that come and go
 
-    def _add_peer(self, selector: Pods) -> Peer:
-        peer = self._selectors.add(selector)
-        if selector == ALL_PODS:
-            self._number_nobody(self._numbers.take(_NOTHING))
-        else:
-            self._gain(peer.id, self._selected(selector))
-        return peer
-
-    def _remove_peer(self, peer: Peer) -> None:
-        self._selectors.remove(peer)
-        if peer.selector == ALL_PODS:
-            self._numbers.give_back(self._nobody.number)
-            self._number_nobody(0)
-        self._lose(peer.id)
+    def _drop_peer_if_unused(self, peer: Peer) -> None:
+        if not peer.uses and not peer.names:
+            self._selectors.remove(peer)
 
     def _number_nobody(self, number: int) -> None:
         """Groups that are in nothing need a class of their own only while some rule speaks of all pods."""

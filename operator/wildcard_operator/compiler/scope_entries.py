@@ -50,6 +50,10 @@ class _InForce:
     ranks: tuple[Name, ...]
     ids: dict[_RuleKey, int] = field(default_factory=dict)
 
+    def selectors(self) -> frozenset[Pods]:
+        """Peers whose classes its entries depend on."""
+        return self.peers | {selector for selector, _, _ in self.names}
+
 
 class ScopeEntries:
     """Entries by scope and source."""
@@ -189,9 +193,10 @@ class ScopeEntries:
         }
         for selector in now.peers:
             self._peers.use(selector)
-            self._users.setdefault(selector, {})[source] = None
         for name in now.names:
             self._peers.use_name(*name)
+        for selector in now.selectors():
+            self._users.setdefault(selector, {})[source] = None
         if before is None or (_rank_list(before.ruleset), before.ranks) != (_rank_list(ruleset), now.ranks):
             if before is not None:
                 self._unrank(source, before)
@@ -204,10 +209,10 @@ class ScopeEntries:
             self._peers.unuse_name(*name)
         for selector in before.peers:
             self._peers.unuse(selector)
-            if now is None or selector not in now.peers:
-                del self._users[selector][source]
-                if not self._users[selector]:
-                    del self._users[selector]
+        for selector in before.selectors() - (frozenset() if now is None else now.selectors()):
+            del self._users[selector][source]
+            if not self._users[selector]:
+                del self._users[selector]
         for number in before.ids.values():
             self._ids.give_back(number)
         if now is None:
@@ -245,9 +250,17 @@ def _rank_names(name: str, ruleset: RuleSet) -> tuple[Name, ...]:
 
 
 def _peers_of(ruleset: RuleSet) -> frozenset[Pods]:
-    """Selectors that a RuleSet has as peers. Named ports to anywhere are those of any pod."""
-    named = {selector for selector, _, _ in _names_of(ruleset)}
-    return frozenset(peer for rule in ruleset.rules for peer in rule.peers if isinstance(peer, Pods)) | named
+    """Selectors that a RuleSet has as peers. Where only named ports of egress are asked for, these say it
+    all."""
+    return frozenset(
+        peer
+        for rule in ruleset.rules
+        if rule.direction is Direction.INGRESS
+        or rule.traffic is None
+        or any(traffic.destination_ports or not traffic.names for traffic in rule.traffic)
+        for peer in rule.peers
+        if isinstance(peer, Pods)
+    )
 
 
 def _names_of(ruleset: RuleSet) -> frozenset[_AskedName]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from wildcard_operator.model.addresssets import NamedPort
+    from wildcard_operator.model.errors import ObjectRef
 
 PortName = tuple[str, int]
 
@@ -110,6 +111,17 @@ class Scope:
     def signature(self) -> tuple[object, ...]:
         """Scopes with different ones differ; with the same one they mostly don't."""
         return self.step, self.namespace, self.fingerprint, self.ports
+
+
+class ScopeView(NamedTuple):
+    """A scope for people: its step, the policies or filters in it by name, and the named ports of its
+    pods."""
+
+    layer: str
+    direction: Direction
+    namespace: str
+    sources: tuple[ObjectRef, ...]
+    ports: tuple[NamedPort, ...]
 
 
 class ScopeTable:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from wildcard_operator.compiler.events import Event
+    from wildcard_operator.compiler.scopes import ScopeView
     from wildcard_operator.model.errors import RefusedError
     from wildcard_operator.model.objects import Pod
 
@@ -104,7 +105,7 @@ class Answer:
 class _Node:
     tables: NodeTables
     classifier: Classifier
-    scope_sources: dict[int, tuple[ObjectRef, ...]]
+    scopes: dict[int, ScopeView]
     addresses: frozenset[Address] = field(default=frozenset())
 
 
@@ -173,7 +174,7 @@ class Simulator:
             compiler.delta()
             tables = compiler.tables()
             addresses = self._host_addresses.get(name, frozenset())
-            node = _Node(tables, Classifier(tables), compiler.scope_sources(), addresses)
+            node = _Node(tables, Classifier(tables), compiler.scopes(), addresses)
             self._nodes[name] = node
         return node
 
@@ -229,7 +230,7 @@ def _decider(node: _Node, entry: Entry) -> Decider:
     """The object that a rule belongs to. A default deny is that of the first policy that isolates."""
     name = node.tables.rules[entry.rule]
     if name.kind is RuleKind.DEFAULT_DENY:
-        first = min(node.scope_sources[entry.scope])
+        first = node.scopes[entry.scope].sources[0]
         return Decider(NETWORK_POLICY, first.namespace, first.name, name.rule)
     return Decider(name.kind, None if name.kind in CLUSTER_WIDE else name.namespace, name.name, name.rule)
 

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiler against the naive evaluator and against itself, on random clusters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from support.canonical import canonical, told_apart
+from support.naive import evaluate
+from support.strategies import situations
+from wildcard_operator.compiler.manifests import ManifestCompiler
+from wildcard_operator.compiler.simulate import Simulator
+from wildcard_operator.model.entries import NodeTables
+
+if TYPE_CHECKING:
+    from support.naive import End as NaiveEnd
+    from support.strategies import Situation
+    from wildcard_operator.compiler.simulate import End
+
+NODE = "node-1"
+
+
+@settings(max_examples=100, deadline=None)
+@given(situations())
+def test_the_simulator_says_what_the_naive_evaluator_says(situation: Situation) -> None:
+    objects, probes = situation
+    simulator = Simulator(objects)
+    for probe in probes:
+        ours, naive = simulator.answer(probe), evaluate(objects, probe)
+
+        assert ours.allowed == naive.allowed
+        assert _told(ours.egress) == _naive_told(naive.egress)
+        assert _told(ours.ingress) == _naive_told(naive.ingress)
+        assert set(ours.depends_on) == set(naive.depends_on)
+
+
+def _told(end: End) -> tuple[Any, ...]:
+    by = end.by
+    return end.allowed, end.reason, by and (by.kind, by.namespace, by.name, by.rule)
+
+
+def _naive_told(end: NaiveEnd) -> tuple[Any, ...]:
+    by = end.by
+    return end.allowed, end.reason, by and (by.kind, by.namespace, by.name, by.rule)
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[list[Any]]:
+    """States of a cluster one after another: each keeps some objects of the one before."""
+    pools = [draw(situations(probes=1))[0] for _ in range(2)]
+    states = []
+    for _ in range(draw(st.integers(1, 4))):
+        state: dict[tuple[str, str, str], Any] = {}
+        for item in [item for pool in draw(st.permutations(pools)) for item in pool]:
+            if draw(st.booleans()):
+                meta = item["metadata"]
+                state[item["kind"], meta.get("namespace", ""), meta["name"]] = item
+        states.append(list(state.values()))
+    return states
+
+
+@settings(max_examples=100, deadline=None)
+@given(histories())
+def test_any_history_comes_to_the_same_as_its_last_state_alone(states: list[list[Any]]) -> None:
+    compiler = ManifestCompiler(NODE)
+    told = NodeTables()
+    for state in states:
+        compiler.replace(state)
+        told = told.with_delta(compiler.node.delta())
+
+        fresh = ManifestCompiler(NODE)
+        fresh.replace(state)
+        fresh.node.delta()
+        assert told == compiler.node.tables()
+        assert canonical(told) == canonical(fresh.node.tables())
+        assert not compiler.node.delta()
+
+
+@settings(max_examples=100, deadline=None)
+@given(histories())
+def test_no_two_classes_and_no_two_scopes_are_the_same_to_the_rules(states: list[list[Any]]) -> None:
+    compiler = ManifestCompiler(NODE)
+    for state in states:
+        compiler.replace(state)
+        compiler.node.delta()
+    tables = compiler.node.tables()
+
+    scopes = list(compiler.node.scopes().values())
+    assert len(scopes) == len(set(scopes))
+    keys = list(compiler.node.class_keys().values())
+    assert len(keys) == len(set(keys))
+    if not any(_has_named_ingress_port(item) for item in states[-1]):
+        # A name that no pod here has gives no entry, yet its rule tells its peers from others.
+        matching = list(told_apart(tables).values())
+        assert len(matching) == len(set(matching))
+
+
+def _has_named_ingress_port(item: dict[str, Any]) -> bool:
+    if item["kind"] != "NetworkPolicy":
+        return False
+    rules = item["spec"].get("ingress") or []
+    return any(isinstance(port.get("port"), str) for rule in rules for port in rule.get("ports") or [])
