@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from support.netns import Namespace
     from support.topology import Node
 
-_NODES = {"node-1": "ptp", "node-2": "bridge", "node-3": "ptp"}
+NODES = {"node-1": "ptp", "node-2": "bridge", "node-3": "ptp"}
 
 
 class CaseCluster:
@@ -31,13 +31,13 @@ class CaseCluster:
     def __init__(self) -> None:
         self._stack = ExitStack()
         self._homes: dict[str, Namespace] = {}
-        self._extra: dict[str, set[str]] = {name: set() for name in _NODES}
+        self._extra: dict[str, set[str]] = {name: set() for name in NODES}
         self._outside: set[str] = set()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.fabric = stack.enter_context(Fabric())
-            self.nodes = {name: self.fabric.add_node(name, cni) for name, cni in _NODES.items()}
+            self.nodes = {name: self.fabric.add_node(name, cni) for name, cni in NODES.items()}
             self.agents = [stack.enter_context(LocalAgent(node)) for node in self.nodes.values()]
             self._stack = stack.pop_all()
         return self
@@ -59,7 +59,7 @@ class CaseCluster:
         with Prober(self.locate) as prober:
             answers = prober.run(step.probes)
         return [
-            f"{probe}: {'passed' if answer else 'did not pass'}"
+            f"{'passed' if answer else 'did not pass'}: {probe.query()}"
             for probe, answer in zip(step.probes, answers, strict=True)
             if answer != probe.allowed
         ]

@@ -10,9 +10,11 @@ flannel do). Both families everywhere. Nothing here knows of policies.
 from __future__ import annotations
 
 import ipaddress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Self
 
+from pyroute2.netlink.exceptions import NetlinkError
 from support.netns import Namespace
 
 if TYPE_CHECKING:
@@ -81,6 +83,10 @@ class Node:
     def remove_pod(self, name: str) -> None:
         """End a pod; its interface and routes go with it."""
         pod = self.pods.pop(name)
+        for address in pod.addresses if self.cni == "bridge" else ():
+            # A pod that gets the address next has another MAC address, and neighbours are locked for a second.
+            with suppress(NetlinkError):
+                self.netns.netlink.neigh("del", dst=address, ifindex=self.bridge_index)
         self.netns.netlink.link("del", index=pod.host_index)
         pod.netns.close()
 

@@ -70,7 +70,7 @@ class Prober:
         self._locate = locate
         self._stack = contextlib.ExitStack()
         self._selector = self._stack.enter_context(selectors.DefaultSelector())
-        self._servers: dict[tuple[int, int, int, int], socket.socket] = {}
+        self._servers: dict[tuple[int, int, int, tuple[str, int]], socket.socket] = {}
         self._waiting: dict[int, _Attempt] = {}
 
     def __enter__(self) -> Prober:
@@ -116,7 +116,9 @@ class Prober:
         family = _family(probe.destination.address)
         number = protocol_number(probe.traffic)
         raw = number not in (6, 17) or probe.traffic.tcp_flags is not None
-        key = netns.fd, family, -number if raw else number, 0 if raw else probe.traffic.port or 0
+        # Bound to the address that is called: a server on any address would answer with one of its choice.
+        bound = ("", 0) if raw else (probe.destination.address, probe.traffic.port or 0)
+        key = netns.fd, family, -number if raw else number, bound
         if key in self._servers:
             return
         if number == _NO_SOCKET:
@@ -128,7 +130,7 @@ class Prober:
         else:
             server = self._socket(netns, family, socket.SOCK_STREAM if number == 6 else socket.SOCK_DGRAM)
             server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            server.bind(("", key[3]))
+            server.bind(bound)
             if number == 6:
                 server.listen(256)
             serve = self._accept if number == 6 else self._echo

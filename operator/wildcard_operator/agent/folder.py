@@ -2,8 +2,7 @@
 """A folder of manifests: YAML documents, JSON, or a List, in files that people and programs rewrite at any
 time.
 
-A file is taken as a whole. One that can't be read, or that holds an object which is refused, leaves what it
-said when it was last good in force. Kinds that nobody here asks about are passed over.
+A file that can't be read leaves in force what it said when it last could.
 """
 
 from __future__ import annotations
@@ -11,20 +10,18 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
 from wildcard_operator.agent.source import Problem
-from wildcard_operator.model.errors import Refusal, RefusedError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-T = TypeVar("T")
 Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
@@ -68,42 +65,37 @@ class _Stamp:
 
 
 @dataclass(slots=True)
-class _File(Generic[T]):
+class _File:
     stamp: _Stamp | None = None
-    good: tuple[T, ...] = ()
-    problems: tuple[Problem, ...] = field(default_factory=tuple)
+    good: tuple[Any, ...] = ()
+    problem: Problem | None = None
 
 
-class Folder(Generic[T]):
-    """The objects of a folder's files. `parse` makes an object, or None for a kind that is passed over.
+class Folder:
+    """The documents of a folder's files. Raises OSError where the folder itself can't be read."""
 
-    `parse` may raise RefusedError. Raises OSError where the folder itself can't be read.
-    """
-
-    def __init__(self, path: Path, parse: Callable[[Any], T | None]) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._parse = parse
-        self._files: dict[str, _File[T]] = {}
+        self._files: dict[str, _File] = {}
 
     def refresh(self) -> bool:
         """Read the files that were written since the last call; whether any was, or one is gone."""
         present = sorted(path for path in self._path.iterdir() if path.suffix in _SUFFIXES)
-        names = {path.name for path in present}
-        gone = self._files.keys() - names
+        gone = self._files.keys() - {path.name for path in present}
         for name in gone:
             del self._files[name]
         read = [self._refresh_file(path) for path in present]
         return bool(gone) or any(read)
 
-    def objects(self) -> Iterator[tuple[str, T]]:
-        """(file, object), by file name and place."""
+    def documents(self) -> Iterator[tuple[str, Any]]:
+        """(file, document), by file name and place."""
         for name, file in sorted(self._files.items()):
-            for item in file.good:
-                yield name, item
+            for document in file.good:
+                yield name, document
 
     def problems(self) -> list[Problem]:
-        """What is wrong with the files at present."""
-        return [problem for _, file in sorted(self._files.items()) for problem in file.problems]
+        """Files that can't be read at present."""
+        return [file.problem for _, file in sorted(self._files.items()) if file.problem]
 
     def _refresh_file(self, path: Path) -> bool:
         file = self._files.setdefault(path.name, _File())
@@ -113,37 +105,13 @@ class Folder(Generic[T]):
             if stamp == file.stamp:
                 return False
             file.stamp = stamp
-            documents = list(yaml.load_all(path.read_bytes(), Loader))  # noqa: S506 - it is a safe loader
+            file.good = tuple(yaml.load_all(path.read_bytes(), Loader))
+            file.problem = None
         except FileNotFoundError:
             return False  # between the listing and now; the next event says so
-        except (OSError, yaml.YAMLError, UnicodeError, ValueError) as error:
-            file.problems = (_unreadable(path.name, error),)
-            return True
-        objects, problems = [], []
-        for document in documents:
-            for raw in _items(document):
-                try:
-                    item = self._parse(raw)
-                except RefusedError as error:
-                    problems.append(_refused(path.name, error))
-                else:
-                    objects.extend([] if item is None else [item])
-        file.problems = tuple(problems)
-        if not problems:
-            file.good = tuple(objects)
+        except (OSError, yaml.YAMLError, ValueError) as error:
+            file.problem = _unreadable(path.name, error)
         return True
-
-
-def _items(document: Any) -> Iterator[Any]:
-    """The objects of one YAML document: none where it is empty, those of a List."""
-    if isinstance(document, Mapping) and isinstance(document.get("items"), list):
-        for item in document["items"]:
-            yield from _items(item)
-    elif isinstance(document, list):
-        for item in document:
-            yield from _items(item)
-    elif document is not None:
-        yield document
 
 
 def _unreadable(name: str, error: Exception) -> Problem:
@@ -155,10 +123,3 @@ def _unreadable(name: str, error: Exception) -> Problem:
     else:
         message = str(error)
     return Problem(name, "", "", "Unreadable", message)
-
-
-def _refused(name: str, error: RefusedError) -> Problem:
-    ref = error.ref
-    subject = f"{ref.namespace}/{ref.name}" if ref.namespace else ref.name
-    message = f"{error.path}: {error.message}" if error.path else error.message
-    return Problem(name, ref.kind, subject, Refusal(error.reason).value, message)
