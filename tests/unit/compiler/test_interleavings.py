@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One change in the API reaches a node as several events, in any order and more than once.
+
+Whatever the order: what an end denies before and after is never allowed in between, and the end is the same.
+"""
+
+from __future__ import annotations
+
+import copy
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.canonical import canonical
+from support.rule_strategies import LABELS, NAMESPACE_LABELS
+from support.strategies import situations
+
+from wildcard_operator.compiler.classifier import Classifier, Packet, Verdict
+from wildcard_operator.compiler.events import PodSet, Routes
+from wildcard_operator.compiler.manifests import Manifests, of_node
+from wildcard_operator.compiler.node import NodeCompiler
+from wildcard_operator.model.net import TCP, UDP, Address, Direction
+
+if TYPE_CHECKING:
+    from wildcard_operator.compiler.events import Event
+
+NODE = "node-1"
+Object = dict[str, Any]
+
+
+@st.composite
+def changes(draw: st.DrawFn) -> tuple[list[Object], list[Object]]:
+    """A cluster before and after one change: a pod or namespace relabelled, a policy replaced, an address reused."""
+    before = draw(situations(probes=1))[0]
+    kind = draw(st.sampled_from(("Pod", "Namespace", "NetworkPolicy", "handover")))
+    after = copy.deepcopy(before)
+    if kind == "handover":
+        return before, _hand_over(draw, after)
+    chosen = draw(st.sampled_from([item for item in after if item["kind"] == kind]))
+    if kind == "NetworkPolicy":
+        other = draw(st.sampled_from([item for item in before if item["kind"] == kind]))
+        chosen["spec"] = copy.deepcopy(other["spec"])
+    else:
+        labels = LABELS if kind == "Pod" else NAMESPACE_LABELS
+        chosen["metadata"]["labels"] = {
+            key: draw(st.sampled_from(values)) for key, values in labels.items() if draw(st.booleans())
+        }
+    return before, after
+
+
+def _hand_over(draw: st.DrawFn, objects: list[Object]) -> list[Object]:
+    """A pod goes, and a new one of other labels gets its addresses."""
+    pod = draw(st.sampled_from([item for item in objects if item["kind"] == "Pod"]))
+    heir = copy.deepcopy(pod)
+    heir["metadata"] |= {"name": "heir", "creationTimestamp": "2027-01-01T00:00:00Z"}
+    heir["metadata"]["labels"] = {key: draw(st.sampled_from(values)) for key, values in LABELS.items()}
+    return [item for item in objects if item is not pod] + [heir]
+
+
+@settings(max_examples=100, deadline=None)
+@given(changes(), st.randoms(use_true_random=False))
+def test_no_order_of_events_allows_what_both_states_deny(
+    change: tuple[list[Object], list[Object]], dice: Any
+) -> None:
+    manifests = Manifests()
+    first = list(of_node(NODE, manifests.replace(change[0])))
+    then = list(of_node(NODE, manifests.replace(change[1])))
+    fresh = NodeCompiler(NODE)
+    _apply(fresh, list(of_node(NODE, Manifests().replace(change[1]))))
+    compiler = NodeCompiler(NODE)
+    _apply(compiler, first)
+    _apply(compiler, [Routes(_addresses(first))])
+    packets = _packets(_addresses(first + then))
+    old, new = _allowed(compiler, packets), _allowed(fresh, packets)
+
+    delivered = [*then, *dice.sample(then, k=len(then) // 2)]
+    dice.shuffle(delivered)
+    for event in delivered:
+        _apply(compiler, [event])
+        assert _allowed(compiler, packets) <= old | new
+
+    _apply(compiler, [Routes(frozenset())])
+    assert canonical(compiler.tables()) == canonical(fresh.tables())
+
+
+def _apply(compiler: NodeCompiler, events: list[Event]) -> None:
+    for event in events:
+        compiler.apply(event)
+    compiler.delta()
+
+
+def _addresses(events: list[Event]) -> frozenset[Address]:
+    return frozenset(address for e in events if isinstance(e, PodSet) for address in e.pod.addresses)
+
+
+def _packets(addresses: frozenset[Address]) -> list[Packet]:
+    return [
+        Packet(source, destination, protocol, 1024, port, 2)
+        for source, destination in product(sorted(addresses), repeat=2)
+        if source != destination and source.family == destination.family
+        for protocol, port in ((TCP, 80), (TCP, 81), (UDP, 53))
+    ]
+
+
+def _allowed(compiler: NodeCompiler, packets: list[Packet]) -> set[tuple[Packet, Direction]]:
+    """The packets that each end allows, as far as it lies on this node."""
+    classifier = Classifier(compiler.tables())
+    found = set()
+    for packet, direction in product(packets, Direction):
+        verdict = Verdict()
+        if not classifier.filters(packet, direction, verdict):
+            classifier.policies(packet, direction, verdict)
+        if verdict.allowed:
+            found.add((packet, direction))
+    return found
