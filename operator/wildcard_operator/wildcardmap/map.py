@@ -26,7 +26,7 @@ from .group import WildcardGroup
 from .libbpf import BpfObject
 from .pool import Pool
 from .program import Benchmark, Matcher
-from .rules import Bytes, Element, FieldRule, Rule, RuleArrays, decode_rule, encode_element
+from .rules import Bytes, Element, FieldRule, Rule, RuleArrays, decode_rule, encode_element, padded
 from .state import MapState
 from .stats import Stats, measure
 from .storage import Shape, Storage
