@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 
 NAMESPACES = ("red", "blue")
+CROWDED = ("red", "red", "blue")
+"""Where pods and policies are: most in one namespace, so that they meet."""
 POLICY_NAMES = ("a", "b", "c", "d")
 FILTER_NAMES = ("f-1", "f-2", "f-9", "f-10")
 VOLATILE_LABEL = "pod-template-hash"
@@ -59,7 +61,7 @@ def present(**fields: Any) -> Object:
 def selectors(alphabet: Mapping[str, tuple[str, ...]]) -> st.SearchStrategy[Object]:
     """Label selectors over an alphabet, with all four operators; often empty, seldom by VOLATILE_LABEL."""
     keys = st.sampled_from(
-        [key for key in sorted(alphabet) for _ in range(1 if key == VOLATILE_LABEL else 6)]
+        [key for key in sorted(alphabet) for _ in range(1 if key == VOLATILE_LABEL else 3)]
     )
     values = st.sampled_from(sorted({value for all_values in alphabet.values() for value in all_values}))
     membership = st.fixed_dictionaries(
@@ -71,13 +73,12 @@ def selectors(alphabet: Mapping[str, tuple[str, ...]]) -> st.SearchStrategy[Obje
     )
     presence = st.fixed_dictionaries({"key": keys, "operator": st.sampled_from(("Exists", "DoesNotExist"))})
     one_label = keys.flatmap(lambda key: st.fixed_dictionaries({key: st.sampled_from(alphabet[key])}))
-    return st.just({}) | st.fixed_dictionaries(
-        {},
-        optional={
-            "matchLabels": one_label,
-            "matchExpressions": st.lists(membership | presence, max_size=2),
-        },
+    by_label = one_label.map(lambda label: {"matchLabels": label})
+    by_expression = (membership | presence).map(lambda requirement: {"matchExpressions": [requirement]})
+    by_several = st.fixed_dictionaries(
+        {"matchExpressions": st.lists(membership | presence, max_size=2)}, optional={"matchLabels": one_label}
     )
+    return weighted((3, st.just({})), (2, by_label), (3, by_expression), (1, by_several))
 
 
 @cache
@@ -104,11 +105,11 @@ def blocks(draw: st.DrawFn, families: tuple[int, ...] = (4, 6), max_excepts: int
 
 
 @cache
-@st.composite
-def port_ranges(draw: st.DrawFn) -> Object:
+def port_ranges() -> st.SearchStrategy[Object]:
     """`{port, endPort}`, inclusive; endPort is often absent."""
-    first, last = sorted(draw(st.lists(st.sampled_from(PORTS), min_size=2, max_size=2)))
-    return {"port": first} | draw(st.sampled_from(({}, {"endPort": last})))
+    bounds = [(first, last) for first in PORTS for last in PORTS if first <= last]
+    ranges = st.sampled_from(bounds).map(lambda both: {"port": both[0], "endPort": both[1]})
+    return st.sampled_from(PORTS).map(lambda port: {"port": port}) | ranges
 
 
 # --- NetworkPolicy ---
@@ -118,14 +119,21 @@ def port_ranges(draw: st.DrawFn) -> Object:
 @st.composite
 def network_policies(draw: st.DrawFn) -> Object:
     """One policy; lists are absent, empty or full, and policyTypes stated or left to their default."""
-    types = st.sampled_from((["Ingress"], ["Egress"], ["Ingress", "Egress"], []))
-    spec = present(
-        podSelector=draw(pod_selectors()),
-        policyTypes=draw(maybe(types)),
-        ingress=draw(maybe(st.lists(policy_rules("from"), max_size=2))),
-        egress=draw(maybe(st.lists(policy_rules("to"), max_size=2))),
+    types: tuple[list[str] | None, ...] = (
+        ["Ingress"],
+        ["Egress"],
+        ["Ingress", "Egress"],
+        ["Ingress", "Egress"],
+        [],
+        None,
     )
-    metadata = {"namespace": draw(st.sampled_from(NAMESPACES)), "name": draw(st.sampled_from(POLICY_NAMES))}
+    spec = {
+        "podSelector": draw(pod_selectors()),
+        **present(policyTypes=draw(st.sampled_from(types))),
+        **draw(_listed("ingress", policy_rules("from"), 3)),
+        **draw(_listed("egress", policy_rules("to"), 3)),
+    }
+    metadata = {"namespace": draw(st.sampled_from(CROWDED)), "name": draw(st.sampled_from(POLICY_NAMES))}
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -136,42 +144,36 @@ def network_policies(draw: st.DrawFn) -> Object:
 
 @cache
 def policy_rules(peers: str) -> st.SearchStrategy[Object]:
-    """One ingress (`from`) or egress (`to`) rule."""
-    return st.fixed_dictionaries(
-        {},
-        optional={
-            peers: st.lists(policy_peers(), max_size=3),
-            "ports": st.lists(policy_ports(), max_size=3),
-        },
+    """One ingress (`from`) or egress (`to`) rule. Most state both lists: a rule for all hides the others."""
+    return st.tuples(_listed(peers, policy_peers(), 2), _listed("ports", policy_ports(), 2)).map(
+        lambda both: both[0] | both[1]
     )
+
+
+@cache
+def _listed(name: str, items: st.SearchStrategy[Object], most: int) -> st.SearchStrategy[Object]:
+    full = st.lists(items, min_size=1, max_size=most).map(lambda listed: {name: listed})
+    return weighted((1, st.just({})), (1, st.just({name: []})), (6, full))
 
 
 @cache
 def policy_peers() -> st.SearchStrategy[Object]:
     """A selector of pods, of namespaces, of both, or a block of addresses."""
     pods, spaces = pod_selectors(), namespace_selectors()
-    return st.one_of(
-        st.fixed_dictionaries({"podSelector": pods}),
-        st.fixed_dictionaries({"namespaceSelector": spaces}),
-        st.fixed_dictionaries({"podSelector": pods, "namespaceSelector": spaces}),
-        st.fixed_dictionaries({"ipBlock": blocks()}),
-    )
+    by_pods = st.fixed_dictionaries({"podSelector": pods})
+    by_namespaces = st.fixed_dictionaries({"namespaceSelector": spaces})
+    by_both = st.fixed_dictionaries({"podSelector": pods, "namespaceSelector": spaces})
+    by_address = st.fixed_dictionaries({"ipBlock": blocks()})
+    return weighted((3, by_pods), (1, by_namespaces), (3, by_both), (3, by_address))
 
 
 @cache
-@st.composite
-def policy_ports(draw: st.DrawFn) -> Object:
+def policy_ports() -> st.SearchStrategy[Object]:
     """All ports of a protocol, a number, a range or a name."""
-    protocol = present(protocol=draw(maybe(st.sampled_from(PROTOCOLS))))
-    port = draw(
-        st.one_of(
-            st.just({}),
-            port_ranges(),
-            st.sampled_from((*PORT_NAMES, "side", "once")).map(lambda name: {"port": name}),
-        )
-    )
-    chosen: Object = protocol | port
-    return chosen
+    names = st.sampled_from(("http", "http", "dns", "side", "once")).map(lambda name: {"port": name})
+    ports = weighted((1, st.just({})), (3, port_ranges()), (3, names))
+    protocols = st.sampled_from(({}, {}, {"protocol": "TCP"}, {"protocol": "UDP"}, {"protocol": "SCTP"}))
+    return st.tuples(protocols, ports).map(lambda both: both[0] | both[1])
 
 
 # --- WildcardFilter ---
@@ -236,7 +238,7 @@ def transports(family: int) -> st.SearchStrategy[Object]:
         {"action": st.just("Drop"), "tcpFlags": flag_matches()}, optional={"protocol": st.just("TCP")}
     )
     bare = st.sampled_from(({}, {}, {"protocol": 47}, {"protocol": 0}, {"protocol": icmp_of(family)}))
-    return weighted((4, bare), (4, with_ports), (1, with_icmp), (1, with_flags))
+    return weighted((3, bare), (3, with_ports), (1, with_icmp), (2, with_flags))
 
 
 @cache

@@ -10,11 +10,14 @@ Strategies are cached: hypothesis spends more on building one than on drawing fr
 from __future__ import annotations
 
 import ipaddress
+import random
 from functools import cache
+from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
 from support.rule_strategies import (
+    CROWDED,
     LABELS,
     NAMESPACE_LABELS,
     NAMESPACES,
@@ -23,13 +26,11 @@ from support.rule_strategies import (
     PROTOCOLS,
     TCP_FLAGS,
     Object,
-    icmp_codes,
     icmp_of,
     icmp_requests,
     maybe,
     network_policies,
     present,
-    weighted,
     wildcard_filters,
 )
 
@@ -41,13 +42,18 @@ OUTSIDE = ("198.51.100.7", "203.0.113.1", "2001:db8::7", "2001:db8:1::1")
 
 
 @st.composite
-def situations(draw: st.DrawFn, most_probes: int = 8) -> Situation:
-    """A cluster with its policies and filters, and probes to ask of it; the order of objects is free."""
+def situations(draw: st.DrawFn, probes: int = 40) -> Situation:
+    """A cluster with its policies and filters, and probes to ask of it; the order of objects is free.
+
+    Hypothesis draws the objects, which it can shrink; the probes come from a seed, as many draws would cost
+    more time than many probes.
+    """
     base = draw(topologies())
-    policies = draw(_some(network_policies(), (0, 3, 4, 5)))
+    policies = draw(_some(network_policies(), (2, 3, 4, 5)))
     filters = draw(_some(wildcard_filters(), (0, 2, 3, 4)))
     objects = draw(st.sampled_from((base + policies + filters, filters[::-1] + policies[::-1] + base[::-1])))
-    return objects, draw(st.lists(probes(base), min_size=most_probes // 2, max_size=most_probes))
+    dice = random.Random(draw(st.integers(0, 2**32 - 1)))
+    return objects, sample_probes(base + policies + filters, probes, dice)
 
 
 def _some(items: st.SearchStrategy[Object], sizes: tuple[int, ...]) -> st.SearchStrategy[list[Object]]:
@@ -113,7 +119,7 @@ def pods_named(draw: st.DrawFn, name: str, number: int, age: int) -> Object:
     phases = {"ended": ("Succeeded", "Failed"), "pending": ("Pending",)}.get(kind, ("Running",))
     addresses = [] if kind == "pending" else draw(addresses_of_kind(kind, number))
     metadata = {
-        "namespace": draw(st.sampled_from(NAMESPACES)),
+        "namespace": draw(st.sampled_from(CROWDED)),
         "name": name,
         "labels": draw(labels()),
         "creationTimestamp": f"2026-01-01T00:00:0{age}Z",
@@ -146,9 +152,9 @@ def named_ports() -> st.SearchStrategy[list[Object]]:
     """Ports of a container; a name may stand for one number in each protocol."""
     port = st.fixed_dictionaries(
         {"name": st.sampled_from(PORT_NAMES), "containerPort": st.sampled_from(PORTS)},
-        optional={"protocol": st.sampled_from(PROTOCOLS)},
+        optional={"protocol": st.sampled_from(("TCP", "TCP", "UDP"))},
     )
-    return st.lists(port, max_size=3, unique_by=lambda p: (p["name"], p.get("protocol", "TCP")))
+    return st.lists(port, min_size=1, max_size=4, unique_by=lambda p: (p["name"], p.get("protocol", "TCP")))
 
 
 @cache
@@ -167,17 +173,69 @@ def _container(name: str, ports: list[Object]) -> Object:
 # --- probes ---
 
 
-@st.composite
-def probes(draw: st.DrawFn, objects: list[Object]) -> Object:
-    """One probe between two addresses of one family: pods', nodes', and some outside of the cluster."""
-    family = draw(st.sampled_from((4, 6)))
-    pods, others = (
-        _of_family(family, known) for known in (_pod_addresses(objects), _other_addresses(objects))
-    )
-    ends = (*pods, *pods, *others)
-    source = draw(st.sampled_from(ends))
-    destination = draw(st.sampled_from((*(end for end in ends if end != source), source)))
-    return {"from": source, "to": destination} | draw(traffic(family))
+def sample_probes(objects: list[Object], count: int, dice: random.Random) -> list[Object]:
+    """Probes about what the objects mention: their pods, their ports and the numbers beside them."""
+    ports = sorted({1, 65535, *(near for _, port in _mentioned(objects, "TCP") for near in _beside(port))})
+    pairs = sorted(_mentioned(objects, "TCP")) or [("TCP", 80)]
+    return [_probe(objects, _Ports(ports, pairs), dice) for _ in range(count)]
+
+
+class _Ports(NamedTuple):
+    """Numbers worth a try with any protocol, and pairs of protocol and number that an object names."""
+
+    numbers: list[int]
+    pairs: list[tuple[str, int]]
+
+
+def _probe(objects: list[Object], ports: _Ports, dice: random.Random) -> Object:
+    family = dice.choice((4, 6))
+    pods, others = _of_family(family, _pod_addresses(objects)), _of_family(family, _other_addresses(objects))
+    ends = (*pods, *pods, *pods, *others)
+    traffic = dice.choices((_ports, _ports_and_flags, _icmp, _portless), weights=(8, 2, 2, 1))[0]
+    source = dice.choice(ends)
+    destination = dice.choice([end for end in ends if end != source or dice.random() < 0.1] or ends)
+    return {"from": source, "to": destination} | traffic(family, ports, dice)
+
+
+def _ports(family: int, ports: _Ports, dice: random.Random) -> Object:
+    protocol, port = dice.choice(ports.pairs)
+    if dice.random() < 0.4:
+        protocol, port = dice.choice(PROTOCOLS), dice.choice(ports.numbers)
+    source = {"sourcePort": dice.choice(ports.numbers)} if dice.random() < 0.4 else {}
+    return {"protocol": protocol, "port": port} | source
+
+
+def _ports_and_flags(family: int, ports: _Ports, dice: random.Random) -> Object:
+    flags = [flag for flag in TCP_FLAGS if dice.random() < 0.4]
+    return _ports(family, ports, dice) | {"protocol": "TCP", "tcpFlags": flags}
+
+
+def _icmp(family: int, ports: _Ports, dice: random.Random) -> Object:
+    told = {"type": dice.choice(icmp_requests(family)), "code": dice.choice((0, 1))}
+    for name in list(told):
+        if dice.random() < 0.2:
+            del told[name]
+    return {"protocol": icmp_of(family)} | ({"icmp": told} if told else {})
+
+
+def _portless(family: int, ports: _Ports, dice: random.Random) -> Object:
+    return {"protocol": dice.choice((0, 47))}
+
+
+def _mentioned(item: Any, protocol: str) -> set[tuple[str, int]]:
+    """Every port number in the objects, with the protocol that is stated at it or above it."""
+    if isinstance(item, list):
+        return {pair for part in item for pair in _mentioned(part, protocol)}
+    if not isinstance(item, dict):
+        return set()
+    protocol = item["protocol"] if item.get("protocol") in PROTOCOLS else protocol
+    numbers = [item.get(name) for name in ("port", "endPort", "containerPort")]
+    own = {(protocol, number) for number in numbers if isinstance(number, int)}
+    return own.union(*(_mentioned(part, protocol) for part in item.values()))
+
+
+def _beside(port: int) -> list[int]:
+    return [number for number in (port - 1, port, port + 1) if 1 <= number <= 65535]
 
 
 def _of_family(family: int, addresses: list[str]) -> list[str]:
@@ -191,24 +249,3 @@ def _pod_addresses(objects: list[Object]) -> list[str]:
 def _other_addresses(objects: list[Object]) -> list[str]:
     entries = [entry for o in objects if o["kind"] == "Node" for entry in o["status"]["addresses"]]
     return [*OUTSIDE, *(entry["address"] for entry in entries if entry["type"] != "Hostname")]
-
-
-@cache
-def traffic(family: int) -> st.SearchStrategy[Object]:
-    """Protocol and port, with all, some or none of what a rule may ask for."""
-    ports = st.sampled_from(PORTS)
-    transport = st.fixed_dictionaries(
-        {"protocol": st.sampled_from(PROTOCOLS), "port": ports}, optional={"sourcePort": ports}
-    )
-    flags = st.lists(st.sampled_from(TCP_FLAGS), max_size=3, unique=True)
-    tcp = st.fixed_dictionaries({"protocol": st.just("TCP"), "port": ports, "tcpFlags": flags})
-    icmp = st.fixed_dictionaries(
-        {"protocol": st.just(icmp_of(family))},
-        optional={
-            "icmp": st.fixed_dictionaries(
-                {"type": st.sampled_from(icmp_requests(family))}, optional={"code": icmp_codes()}
-            )
-        },
-    )
-    other = st.sampled_from((0, 47)).map(lambda number: {"protocol": number})
-    return weighted((6, transport), (1, tcp), (2, icmp), (1, other))
