@@ -38,7 +38,7 @@ bpf: $(BPF_OBJECTS) ## Compile the BPF programs
 bpf/vmlinux.h:
 	@$(BPFTOOL) btf dump file /sys/kernel/btf/vmlinux format c > $@
 
-$(OBJECTS)/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h bpf/lib/*.h) bpf/vmlinux.h
+$(OBJECTS)/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h bpf/lib/*.h bpf/wildcard/*.h) bpf/vmlinux.h
 	@mkdir -p $(OBJECTS)
 	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
 

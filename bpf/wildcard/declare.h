@@ -39,6 +39,7 @@
 		__u32 id;                                                                          \
 		__u32 table;                                                                       \
 		__u32 order;                                                                       \
+		struct desc##_elem key[0]; /* tells user space what the key is */                  \
 		__u64 match[2 * desc##_words + desc##_bounds];                                     \
 		value_type value;                                                                  \
 	} __attribute__((aligned(8)));                                                             \

@@ -35,6 +35,8 @@ struct wildcard_head {
 	__u32 buckets_base; /* ... and in buckets */
 	__u32 bucket_mask;  /* 2^n - 1 */
 	__u32 none;	    /* the row that is none: 0 */
+	__u32 chunk;	    /* tables to probe at once: no more than there are */
+	__u32 reserved;
 	struct wildcard_window window[WILDCARD_MAX_WINDOWS];
 	__u32 seed[2 * WILDCARD_MAX_WORDS]; /* two a word of the key */
 };
@@ -44,8 +46,6 @@ struct wildcard_table {
 	__u64 best; /* no entry in this table has a lower place */
 	__u64 rest; /* ... nor in any table behind it */
 	__u64 seed;
-	__u32 row; /* direct: the row */
-	__u32 reserved;
 	/* followed by the key's words of mask */
 };
 

@@ -10,14 +10,11 @@
 #ifndef WILDCARD_LOOKUP_H
 #define WILDCARD_LOOKUP_H
 
-/* Rows of a chain that are looked at before bpf_loop() takes over. */
-#ifndef WILDCARD_INLINE_CHAIN
+/* Rows that are looked at before bpf_loop() takes over: of a chain, and of a small map. */
 #define WILDCARD_INLINE_CHAIN 2
-#endif
-/* Tables that are probed before bpf_loop() takes over. */
-#ifndef WILDCARD_INLINE_TABLES
-#define WILDCARD_INLINE_TABLES 2
-#endif
+#define WILDCARD_INLINE_ROWS 2
+/* Tables that are probed at once. */
+#define WILDCARD_CHUNK 4
 /* More than any map can hold: a chain is never cut short. */
 #define WILDCARD_CHAIN_LOOPS (1 << 23)
 
@@ -140,22 +137,22 @@ static __always_inline bool wildcard_match(const struct wildcard_desc *d, const 
 		return false;
 #pragma unroll
 	for (int i = 0; i < WILDCARD_MAX_FIELDS; i++) {
-		__u64 number;
+		__u64 distance;
 
 		if (d->field[i].kind != WILDCARD_KIND_RANGE)
 			continue;
-		number = wildcard_number(&d->field[i], key);
+		distance = wildcard_number(&d->field[i], key);
 		if (d->field[i].size == 8) {
-			if (number - bounds[0] > bounds[1])
-				return false;
+			differ |= distance - bounds[0] > bounds[1];
 			bounds += 2;
 		} else {
-			if ((__u32)number - (__u32)bounds[0] > (__u32)(bounds[0] >> 32))
-				return false;
+			/* Borrows from the upper half where the distance is too long. */
+			distance = (__u32)(distance - bounds[0]);
+			differ |= ((bounds[0] >> 32) - distance) >> 32;
 			bounds++;
 		}
 	}
-	return true;
+	return !differ;
 }
 
 /* One row of a chain. Returns true where the chain has no more to say. */
@@ -178,34 +175,13 @@ static __always_inline bool wildcard_step(const struct wildcard_desc *d, struct 
 	return !walk->row;
 }
 
-/* One table: the lowest in walk->set. Leaves what it found in the walk. bpf_loop() works on `slow`,
+/* The chain that starts at walk->row. Leaves what it found in the walk. bpf_loop() works on `slow`,
  * so that the common path can keep its walk in registers.
  */
-static __always_inline void wildcard_probe(const struct wildcard_desc *d,
-					   struct wildcard_walk *walk, struct wildcard_walk *slow,
-					   void *rules, void *buckets, long (*chain)(__u32, void *))
+static __always_inline void wildcard_follow(const struct wildcard_desc *d,
+					    struct wildcard_walk *walk, struct wildcard_walk *slow,
+					    void *rules, long (*chain)(__u32, void *))
 {
-	const __u32 stride = sizeof(struct wildcard_table) + 8 * d->words;
-	const struct wildcard_head *head = walk->head;
-	const struct wildcard_table *table =
-		(const void *)(head + 1) + wildcard_first(walk->set) * stride;
-
-	walk->set &= walk->set - 1;
-	if (table->rest >= walk->best) {
-		walk->set = 0;
-		return;
-	}
-	if (head->direct) {
-		walk->row = table->row;
-	} else {
-		__u32 hash = wildcard_hash(d, head, table, walk->key);
-		__u32 at = head->buckets_base + (hash & head->bucket_mask);
-		__u64 *bucket = bpf_map_lookup_elem(buckets, &at);
-
-		if (!bucket || !(*bucket >> 32 & 1U << (hash >> 27)))
-			return;
-		walk->row = *bucket;
-	}
 	for (int i = 0; i < WILDCARD_INLINE_CHAIN; i++)
 		if (wildcard_step(d, walk, rules))
 			return;
@@ -219,13 +195,70 @@ static __always_inline void wildcard_probe(const struct wildcard_desc *d,
 	}
 }
 
+/*
+ * The next WILDCARD_CHUNK tables of walk->set at once: first all their buckets, without a
+ * branch that depends on the packet, then the few chains that the filters let through.
+ * What a mispredicted branch costs is the most of what a lookup costs.
+ */
+static __always_inline void wildcard_probe(const struct wildcard_desc *d,
+					   struct wildcard_walk *walk, struct wildcard_walk *slow,
+					   void *rules, void *buckets, long (*chain)(__u32, void *))
+{
+	const __u32 stride = sizeof(struct wildcard_table) + 8 * d->words;
+	const struct wildcard_head *head = walk->head;
+	__u64 rows[WILDCARD_CHUNK / 2] = {}, live = 0;
+
+#pragma unroll
+	for (__u32 i = 0; i < WILDCARD_CHUNK; i++) {
+		const struct wildcard_table *table =
+			(const void *)(head + 1) + wildcard_first(walk->set) * stride;
+		__u64 here = (walk->set | -walk->set) >> 63; /* 0: no table is left */
+		__u32 hash, at;
+		__u64 *bucket;
+
+		if (i >= head->chunk)
+			break;
+		hash = wildcard_hash(d, head, table, walk->key);
+		at = head->buckets_base + (hash & head->bucket_mask);
+		bucket = bpf_map_lookup_elem(buckets, &at);
+		if (!bucket)
+			return;
+		live |= (*bucket >> 32 >> (hash >> 27) & here) << i;
+		rows[i / 2] |= (__u64)(__u32)*bucket << 32 * (i % 2);
+		walk->set &= walk->set - 1;
+	}
+	for (int i = 0; i < WILDCARD_CHUNK && live; i++) {
+		__u64 lowest = live & -live, at = (lowest >> 1) - (lowest >> 3);
+
+		walk->row = (rows[0] ^ ((rows[0] ^ rows[1]) & -(at >> 1))) >> 32 * (at & 1);
+		live &= live - 1;
+		wildcard_follow(d, walk, slow, rules, chain);
+	}
+}
+
+/* Where the map is small every table is one row, and the windows leave few of them. */
+static __always_inline void wildcard_direct(const struct wildcard_desc *d,
+					    struct wildcard_walk *walk, void *rules)
+{
+	/* Rows are numbered in the order of their places. */
+	walk->row = 1 + wildcard_first(walk->set);
+	walk->set = wildcard_step(d, walk, rules) && walk->found ? 0 : walk->set & (walk->set - 1);
+}
+
 /* bpf_loop() over the tables that the common path did not come to. */
 static __always_inline long wildcard_next(const struct wildcard_desc *d, struct wildcard_walk *walk,
 					  void *rules, void *buckets, long (*chain)(__u32, void *))
 {
-	if (!walk->set)
+	const __u32 stride = sizeof(struct wildcard_table) + 8 * d->words;
+	const struct wildcard_table *table =
+		(const void *)(walk->head + 1) + wildcard_first(walk->set) * stride;
+
+	if (!walk->set || table->rest >= walk->best)
 		return 1;
-	wildcard_probe(d, walk, walk, rules, buckets, chain);
+	if (walk->head->direct)
+		wildcard_direct(d, walk, rules);
+	else
+		wildcard_probe(d, walk, walk, rules, buckets, chain);
 	return 0;
 }
 
@@ -250,9 +283,10 @@ static __always_inline __u32 wildcard_find(const struct wildcard_desc *d,
 	walk.best = head->nowhere;
 	walk.found = head->none;
 	walk.row = head->none;
-	for (int i = 0; i < WILDCARD_INLINE_TABLES; i++) {
-		if (!walk.set)
-			return walk.found;
+	if (head->direct) {
+		for (int i = 0; i < WILDCARD_INLINE_ROWS && walk.set; i++)
+			wildcard_direct(d, &walk, rules);
+	} else if (walk.set) {
 		wildcard_probe(d, &walk, &slow, rules, buckets, chain);
 	}
 	if (walk.set) {

@@ -21,11 +21,12 @@ _MAGIC = 0xEB9F
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Member:
-    """A member of a struct: offset and size in bytes, and its declaration tags."""
+    """A member of a struct: offset and size in bytes, its type's name, and its declaration tags."""
 
     name: str
     offset: int
     size: int
+    type: str
     tags: tuple[str, ...]
 
 
@@ -97,6 +98,14 @@ class Btf:
             return self._size(element) * length
         return item.number
 
+    def _type_name(self, number: int) -> str:
+        """The name of a type, of an array's elements, or of what a nameless alias stands for."""
+        item = self._types[number]
+        if item.kind == _ARRAY:
+            (element,) = self._unpack("I", item.rest)
+            return self._type_name(element)
+        return self._type_name(item.number) if item.kind in _ALIASES and not item.name else item.name
+
     def size(self, name: str) -> int:
         """Size of a struct or union in bytes."""
         return self._types[self._struct(name)].number
@@ -110,7 +119,8 @@ class Btf:
             bits = position & 0xFFFFFF if item.flag else position
             if name_at and not (item.flag and position >> 24):
                 tags = tuple(self._tags.get((number, index), ()))
-                members.append(Member(self._text(name_at), bits // 8, self._size(member_type), tags))
+                size, type_name = self._size(member_type), self._type_name(member_type)
+                members.append(Member(self._text(name_at), bits // 8, size, type_name, tags))
         return members
 
     def constants(self, name: str) -> dict[str, int]:

@@ -16,6 +16,7 @@ from .storage import Image, Shape
 Words = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.uint64]
 
+PROBES_AT_ONCE = 4
 DIRECT_LIMIT = 32
 """So many entries and fewer are looked at one by one: each is a table of its own, and the index picks."""
 
@@ -243,10 +244,10 @@ def write(image: Image, built: Built) -> None:
     tables["best"][:count] = built.best
     tables["rest"][:count] = np.minimum.accumulate(built.best[::-1])[::-1]
     tables["seed"][:count] = built.table_seeds
-    tables["row"][:count] = np.arange(1, count + 1) if built.direct else 0
     tables["mask"][:count] = built.masks
     head["tables"] = np.uint64(0xFFFFFFFFFFFFFFFF >> (MAX_TABLES - count)) if count else 0
     head["direct"] = built.direct
+    head["chunk"] = min(count, PROBES_AT_ONCE)
     head["bucket_mask"] = len(image.buckets) - 1
     head["seed"] = built.seeds
     head["windows"] = len(built.windows)

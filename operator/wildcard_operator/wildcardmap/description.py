@@ -13,6 +13,7 @@ from typing import Self
 
 import numpy as np
 
+from .btf import Btf
 from .errors import InvalidArgument
 
 MAX_FIELDS = 9
@@ -88,6 +89,16 @@ class Description:
                     f"{word!r} is not a kind ({kinds}) and a size in bytes, like prefix4", name
                 )
             fields.append(Field(name, Kind(letters), int(word[len(letters) :])))
+        return cls(tuple(fields))
+
+    @classmethod
+    def of_struct(cls, btf: Btf, name: str) -> Self:
+        """Read what ``WILDCARD_DESC_n(name, ...)`` declared in an object."""
+        prefix, fields = "wildcard:", []
+        for member in btf.members(f"{name}_elem"):
+            kinds = [tag.removeprefix(prefix) for tag in member.tags if tag.startswith(prefix)]
+            if kinds:
+                fields.append(Field(member.name, Kind[kinds[0]], member.size))
         return cls(tuple(fields))
 
     def __str__(self) -> str:

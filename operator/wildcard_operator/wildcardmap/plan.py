@@ -22,10 +22,10 @@ Words = npt.NDArray[np.uint64]
 Lengths = npt.NDArray[np.uint8]
 
 _SAMPLE = 2048
-_CANDIDATES = 320
-# Costs in units of one more row of a chain looked at; measured with bench/map.py.
-_PROBE_COST = 1.5
-_UNKNOWN = np.float32(1e9)
+_ROUNDS = 3
+# What a table costs, in rows of a chain looked at; measured with bench/map.py.
+_PROBE_COST = 1.0
+_NOT_ALLOWED = np.float32(1e9)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -78,15 +78,19 @@ def tuple_merge(description: Description, low: Bytes, high: Bytes, pool: Lengths
     """Choose tables for rules in canonical order; ``pool``: the prefix lengths that tables may have."""
     lengths = tuples(description, low, high)
     distinct, of_rule = _distinct(lengths)
-    sample = _sample(len(low))
-    candidates = _candidates(description, distinct, np.bincount(of_rule, minlength=len(distinct)), pool)
-    masks = mask_words(description, candidates)
-    cost = _chain_costs(low[sample].view(np.uint64), lengths[sample], candidates, masks, len(low))
-    chosen = _open_tables(cost)
-    table_of_tuple = _assign(distinct, candidates[chosen], cost[chosen], of_rule[sample])
+    counts = np.bincount(of_rule, minlength=len(distinct))
+    sample = _Sample.draw(description, low, high, distinct, of_rule, counts)
+    search = _Search(description, sample, pool)
+    search.offer(_first_candidates(description, distinct, counts))
+    search.open_tables()
+    for _ in range(_ROUNDS):
+        search.offer(_shared_bits(search.dearest()))
+        search.open_tables()
+    search.close_tables()
+    tables, cost = search.chosen()
+    table_of_tuple = _assign(distinct, tables, cost, of_rule[sample.rows])
     used, of_tuple = np.unique(table_of_tuple, return_inverse=True)
-    chosen = chosen[used]
-    return Tables(candidates[chosen], masks[chosen], of_tuple[of_rule])
+    return Tables(tables[used], mask_words(description, tables[used]), of_tuple[of_rule])
 
 
 def _distinct(lengths: Lengths) -> tuple[Lengths, npt.NDArray[np.intp]]:
@@ -99,10 +103,44 @@ def _distinct(lengths: Lengths) -> tuple[Lengths, npt.NDArray[np.intp]]:
     return lengths[first], inverse
 
 
-def _sample(count: int) -> npt.NDArray[np.intp]:
-    if count <= _SAMPLE:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(count).choice(count, _SAMPLE, replace=False))
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Sample:
+    """Rules that stand for the set: ``weight`` says for how many each; packets as they may come (uint64[m, words])."""
+
+    rows: npt.NDArray[np.intp]
+    anchors: Words
+    lengths: Lengths
+    weight: npt.NDArray[np.float32]
+    packets: Words
+
+    @classmethod
+    def draw(
+        cls,
+        description: Description,
+        low: Bytes,
+        high: Bytes,
+        distinct: Lengths,
+        of_rule: npt.NDArray[np.intp],
+        counts: npt.NDArray[np.intp],
+    ) -> "_Sample":
+        """Rules at random, and one of each tuple that chance left out, the most open ones first: they cost most."""
+        rng = np.random.default_rng(len(low))
+        drawn = (
+            np.arange(len(low))
+            if len(low) <= _SAMPLE
+            else np.sort(rng.choice(len(low), _SAMPLE, replace=False))
+        )
+        seen = np.bincount(of_rule[drawn], minlength=len(distinct))
+        _, first = np.unique(of_rule, return_index=True)
+        missed = np.flatnonzero(seen == 0)
+        missed = missed[np.argsort(distinct[missed].sum(axis=1, dtype=np.intp), kind="stable")][
+            : _SAMPLE // 2
+        ]
+        rows = np.concatenate([drawn, first[missed]])
+        seen[missed] = 1
+        weight = (counts / np.maximum(seen, 1))[of_rule[rows]].astype(np.float32)
+        packets = _packets(description, low[drawn], high[drawn])
+        return cls(rows, low[rows].view(np.uint64), distinct[of_rule[rows]], weight, packets)
 
 
 def _floor(description: Description) -> Lengths:
@@ -110,25 +148,11 @@ def _floor(description: Description) -> Lengths:
     return np.array([field.bits if field.kind is Kind.MATCH else 0 for field in description.fields], np.uint8)
 
 
-def _candidates(
-    description: Description, distinct: Lengths, weight: npt.NDArray[np.intp], pool: Lengths | None
-) -> Lengths:
-    """Masks worth a look: the tuples, what pairs of frequent ones share, coarser steps of them, and the floor."""
-    by_weight = distinct[np.argsort(-weight, kind="stable")]
-    frequent = by_weight[:24]
-    pairs = np.minimum(frequent[:, None, :], frequent[None, :, :]).reshape(-1, distinct.shape[1])
-    coarse = [by_weight[:120] // step * step for step in (4, 8, 16)]
-    open_fields = []
-    for index in range(distinct.shape[1]):
-        without = frequent.copy()
-        without[:, index] = 0
-        open_fields.append(without)
-    everything = np.concatenate([_floor(description)[None], by_weight, pairs, *coarse, *open_fields])
-    everything = np.maximum(everything, _floor(description))
-    if pool is not None:
-        everything = _from_pool(description, everything, pool)
-    _, first = np.unique(everything, axis=0, return_index=True)
-    return everything[np.sort(first)][:_CANDIDATES] if pool is None else everything[np.sort(first)]
+def _first_candidates(description: Description, distinct: Lengths, counts: npt.NDArray[np.intp]) -> Lengths:
+    """Masks worth a look: frequent tuples, what pairs of them share, and coarse steps of all."""
+    by_count = distinct[np.argsort(-counts, kind="stable")]
+    coarse = [np.unique(distinct // step * step, axis=0)[:64] for step in (8, 16)]
+    return np.concatenate([_floor(description)[None], by_count[:96], _shared_bits(by_count[:16]), *coarse])
 
 
 def _from_pool(description: Description, tuples_seen: Lengths, pool: Lengths) -> Lengths:
@@ -139,43 +163,111 @@ def _from_pool(description: Description, tuples_seen: Lengths, pool: Lengths) ->
     return np.concatenate([_floor(description)[None], combined])
 
 
-def _chain_costs(
-    sample: Words, lengths: Lengths, candidates: Lengths, masks: Words, count: int
-) -> npt.NDArray[np.float32]:
-    """How long a rule's chain would be in each candidate: float32[candidates, sample]; huge: not allowed there."""
-    scale = count / max(len(sample), 1)
-    multipliers = np.random.default_rng(1).integers(1, 2**63, sample.shape[1], np.uint64) | np.uint64(1)
-    costs = np.full((len(candidates), len(sample)), _UNKNOWN, np.float32)
-    for index, (candidate, mask) in enumerate(zip(candidates, masks, strict=True)):
-        allowed = np.flatnonzero((lengths >= candidate).all(axis=1))
-        if not len(allowed):
-            continue
-        masked = sample[allowed] & mask
-        masked ^= masked >> np.uint64(29)
-        keys = (masked * multipliers).sum(axis=1, dtype=np.uint64)
-        _, group, size = np.unique(keys, return_inverse=True, return_counts=True)
-        costs[index, allowed] = (size[group] - 1) * scale + 1
-    return costs
+def _shared_bits(several: Lengths) -> Lengths:
+    """Tuples, and what each two of them have in common."""
+    left, right = np.triu_indices(len(several))
+    return np.minimum(several[left], several[right])
 
 
-def _open_tables(cost: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
-    """Greedy facility location: rows of ``cost`` worth their probe, at most 64; row 0 (the floor) is the start."""
-    chosen, current = [0], cost[0].copy()
-    worth = _PROBE_COST * cost.shape[1]
-    while len(chosen) < MAX_TABLES:
-        gains = np.maximum(current - cost, 0).sum(axis=1)
-        best = int(np.argmax(gains))
-        if gains[best] <= worth:
-            break
-        chosen.append(best)
-        current = np.minimum(current, cost[best])
-    return np.array(chosen, np.intp)
+def _packets(description: Description, low: Bytes, high: Bytes) -> Words:
+    """Packets as they may come: one in each rule's box; where a field is open, another rule's value or any."""
+    rng = np.random.default_rng(2)
+    count = len(low)
+    packets = low | (rng.integers(0, 256, low.shape, np.uint8) & (low ^ high))
+    for field, offset in zip(description.fields, description.offsets, strict=True):
+        columns = slice(offset, offset + field.size)
+        is_open = (low[:, columns] == 0).all(axis=1) & (high[:, columns] == 255).all(axis=1)
+        borrowed = is_open & (rng.random(count) < 0.75)
+        packets[borrowed, columns] = packets[rng.integers(0, count, int(borrowed.sum())), columns]
+    return packets.view(np.uint64)
+
+
+class _Search:
+    """Greedy facility location: candidates, what each costs each rule of the sample, and those that are open.
+
+    Every packet with the masked key of a rule walks over the rule, whether or not it matches; so the cost of a rule in
+    a table is the share of packets that do, times the rules that it stands for. Summed up it is rows a packet.
+    """
+
+    def __init__(self, description: Description, sample: _Sample, pool: Lengths | None) -> None:
+        self._description, self._sample, self._pool = description, sample, pool
+        self._candidates = np.zeros((0, len(description.fields)), np.uint8)
+        self._cost = np.zeros((0, len(sample.rows)), np.float32)
+        self._open: list[int] = []
+
+    def offer(self, candidates: Lengths) -> None:
+        """Add candidates; the first one ever offered is open from the start."""
+        if self._pool is not None:
+            candidates = _from_pool(self._description, candidates, self._pool)
+        both = np.concatenate([self._candidates, np.maximum(candidates, _floor(self._description))])
+        _, first = np.unique(both, axis=0, return_index=True)
+        new = both[np.sort(first[first >= len(self._candidates)])]
+        self._cost = np.concatenate([self._cost, self._costs(new)])
+        self._candidates = np.concatenate([self._candidates, new])
+        self._open = self._open or [0]
+
+    def _costs(self, candidates: Lengths) -> npt.NDArray[np.float32]:
+        sample = self._sample
+        multipliers = np.random.default_rng(1).integers(
+            1, 2**63, sample.anchors.shape[1], np.uint64
+        ) | np.uint64(1)
+        costs = np.full((len(candidates), len(sample.rows)), _NOT_ALLOWED, np.float32)
+        masks = mask_words(self._description, candidates)
+        for index, (candidate, mask) in enumerate(zip(candidates, masks, strict=True)):
+            allowed = np.flatnonzero((sample.lengths >= candidate).all(axis=1))
+            if len(allowed):
+                of_packets = np.sort(_keys(sample.packets & mask, multipliers))
+                of_rules = _keys(sample.anchors[allowed] & mask, multipliers)
+                walks = np.searchsorted(of_packets, of_rules, "right") - np.searchsorted(of_packets, of_rules)
+                # The rule's own packet has to walk over it wherever it is.
+                others = np.maximum(walks - 1, 0) / len(of_packets)
+                costs[index, allowed] = others * sample.weight[allowed]
+        return costs
+
+    def _current(self) -> npt.NDArray[np.float32]:
+        current: npt.NDArray[np.float32] = self._cost[self._open].min(axis=0)
+        return current
+
+    def open_tables(self) -> None:
+        """Open the candidate that saves most, until none is worth its probe or 64 are open."""
+        current = self._current()
+        while len(self._open) < MAX_TABLES:
+            gains = np.maximum(current - self._cost, 0).sum(axis=1)
+            best = int(np.argmax(gains))
+            if gains[best] <= _PROBE_COST:
+                return
+            self._open.append(best)
+            current = np.minimum(current, self._cost[best])
+
+    def close_tables(self) -> None:
+        """Close tables that later ones have made superfluous; the first stays, for rules that fit no other."""
+        for table in self._open[1:]:
+            others = [other for other in self._open if other != table]
+            if self._cost[others].min(axis=0).sum() - self._current().sum() <= _PROBE_COST:
+                self._open = others
+
+    def dearest(self) -> Lengths:
+        """The tuples whose rules cost most as things stand."""
+        order = np.argsort(-self._current())[:128]
+        found = self._sample.lengths[order]
+        _, first = np.unique(found, axis=0, return_index=True)
+        return found[np.sort(first)][:16]
+
+    def chosen(self) -> tuple[Lengths, npt.NDArray[np.float32]]:
+        """The open tables and what they cost the sample's rules."""
+        return self._candidates[self._open], self._cost[self._open]
+
+
+def _keys(masked: Words, multipliers: Words) -> Words:
+    masked ^= masked >> np.uint64(29)
+    keys: Words = (masked * multipliers).sum(axis=1, dtype=np.uint64)
+    return keys
 
 
 def _assign(
     distinct: Lengths, tables: Lengths, cost: npt.NDArray[np.float32], tuple_of_sample: npt.NDArray[np.intp]
 ) -> npt.NDArray[np.intp]:
-    """The table of each distinct tuple: the shortest chains in the sample; unseen tuples: the most bits."""
+    """The table of each distinct tuple: the least cost in the sample; unseen tuples: the most bits."""
     allowed = (distinct[:, None, :] >= tables[None, :, :]).all(axis=2)
     bits = tables.sum(axis=1, dtype=np.intp)
     score = np.where(allowed, (1 - bits / (1 + bits.max())) * 1e-3 + 1, np.inf)

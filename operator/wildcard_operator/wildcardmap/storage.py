@@ -36,6 +36,8 @@ HEAD_TYPE = np.dtype(
         ("buckets_base", "u4"),
         ("bucket_mask", "u4"),
         ("none", "u4"),
+        ("chunk", "u4"),
+        ("reserved", "u4"),
         ("window", WINDOW_TYPE, (MAX_WINDOWS,)),
         ("seed", "u4", (32,)),
     ]
@@ -49,8 +51,6 @@ def table_type(words: int) -> np.dtype[np.void]:
             ("best", "u8"),
             ("rest", "u8"),
             ("seed", "u8"),
-            ("row", "u4"),
-            ("reserved", "u4"),
             ("mask", "u8", (words,)),
         ]
     )

@@ -17,7 +17,7 @@ from .rules import Bytes, as_numbers
 
 MAX_WINDOWS = 4
 # Tables that a window must save a lookup, on average, to be worth its read; measured with bench/map.py.
-_WORTH = 0.35
+_WORTH = 0.2
 _SAMPLE = 2048
 
 
