@@ -8,6 +8,7 @@ Everything that it writes lies in one folder; every process dies with the one th
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shutil
@@ -148,7 +149,7 @@ class ControlPlane:
         self.etcd = Process(self._etcd_command(etcd, peer), folder / "etcd.log")
         self.apiserver = Process([*self._apiserver_command(etcd), *api_flags], folder / "apiserver.log")
         self.controller_manager = Process(self._manager_command(manager), folder / "controller-manager.log")
-        self._etcd_health = f"http://127.0.0.1:{etcd}/health"
+        self.etcd_url = f"http://127.0.0.1:{etcd}"
 
     def start(self) -> None:
         """Start all three and wait until the API server is ready and the namespace `default` has its
@@ -156,7 +157,7 @@ class ControlPlane:
         """
         try:
             self.etcd.start()
-            wait_until(lambda: responds(self._etcd_health), 30, "etcd is healthy")
+            wait_until(lambda: responds(f"{self.etcd_url}/health"), 30, "etcd is healthy")
             self.start_apiserver()
             self.controller_manager.start()
             wait_until(
@@ -258,6 +259,24 @@ class ControlPlane:
         token = self.kubectl("create", "token", name, "-n", namespace, "--duration=24h", *bound).strip()
         suffix = "" if pod is None else f"-{pod[1]}"
         return self.write_kubeconfig(f"{namespace}-{name}{suffix}", token=token, server=server)
+
+    def etcd_request(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Ask etcd itself, by its JSON gateway."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.etcd_port, timeout=10)
+        try:
+            connection.request("POST", f"/v3/{path}", json.dumps(body))
+            response = connection.getresponse()
+            answer: dict[str, Any] = json.loads(response.read())
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise AssertionError(f"etcd: {answer}")
+        return answer
+
+    def compact(self) -> None:
+        """Let etcd forget the past: whoever watches from it gets a 410, once the API server's cache is new too."""
+        revision = self.etcd_request("kv/range", {"key": "AA=="})["header"]["revision"]
+        self.etcd_request("kv/compaction", {"revision": revision})
 
     def audit(self) -> list[dict[str, Any]]:
         """What service accounts asked the API server so far: events of audit.k8s.io/v1."""

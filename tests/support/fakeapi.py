@@ -262,9 +262,11 @@ def _selected(collection: _Collection, namespace: str, query: Mapping[str, str])
 
 
 def _matches(item: Json, namespace: str, query: Mapping[str, str]) -> bool:
-    """Of selectors it knows `key in (a,b)`, which is what agents send."""
+    """Of selectors it knows `key in (a,b)` and `metadata.name=a`, which is what is sent."""
     metadata: dict[str, Any] = item["metadata"]
     if namespace and metadata.get("namespace", "") != namespace:
+        return False
+    if query.get("fieldSelector", f"metadata.name={metadata['name']}") != f"metadata.name={metadata['name']}":
         return False
     selector = query.get("labelSelector")
     if not selector:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes made of namespaces that belong to a real control plane: real agents, and this module in place of kubelets.
+"""Nodes made of namespaces that belong to a real control plane: real agents, and this module in place of
+kubelets.
 
-Everything that a kubelet, a CNI plugin or a DaemonSet's controller would do is done here: Node objects, pods' status,
-the agents' pods and their tokens. What a user would do, tests do with kubectl.
+Everything that a kubelet, a CNI plugin or a DaemonSet's controller would do is done here: Node objects, pods'
+status, the agents' pods and their tokens. What a user would do, tests do with kubectl.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -70,11 +72,14 @@ class KubeNode:
     def samples(self) -> Samples:
         """The agent's metrics, nothing while it doesn't answer."""
         try:
-            return samples_of(
-                self.node.netns.run("curl", "-sf", "-m", "5", f"127.0.0.1:{METRICS_PORT}/metrics")
-            )
-        except RuntimeError:
+            with self.node.netns.entered():
+                client = socket.create_connection(("127.0.0.1", METRICS_PORT), timeout=5)
+            with client:
+                client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+                answer = b"".join(iter(lambda: client.recv(1 << 16), b""))
+        except OSError:
             return {}
+        return samples_of(answer.partition(b"\r\n\r\n")[2].decode())
 
     def value(self, name: str, **labels: str) -> float:
         """One metric of the agent's, summed over the labels that are not given."""

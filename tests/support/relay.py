@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Carries TCP connections from a port inside a network namespace to the same port of this process's own namespace.
+"""Carries TCP connections from a port inside a network namespace to the same port of this process's own
+namespace.
 
-So an agent in a node's namespace reaches the API server on loopback; a relay can be cut, and counts what it carries.
+So an agent in a node's namespace reaches the API server on loopback; a relay can be cut, and counts what it
+carries.
 """
 
 from __future__ import annotations

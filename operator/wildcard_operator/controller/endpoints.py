@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
+
 @contextlib.asynccontextmanager
 async def serving(port: int, registry: CollectorRegistry, ready: Callable[[], bool]) -> AsyncIterator[None]:
     """Serve within the context."""

@@ -15,6 +15,7 @@ import structlog
 
 from wildcard_operator.compiler.address_groups import AddressGroups
 from wildcard_operator.controller.status import FilterVerdict
+from wildcard_operator.controller.world import ready_agent
 from wildcard_operator.kube.api import ADDRESS_SETS, NODES, PODS, RULE_SETS
 from wildcard_operator.kube.slices import Slices
 from wildcard_operator.model.addresssets import address_set_from_dict
@@ -39,7 +40,6 @@ log = structlog.get_logger()
 
 GATHER_SECONDS = 0.02
 REMOVAL_SECONDS = 1.0
-AGENT_LABELS = {"app.kubernetes.io/name": "wildcard-operator", "app.kubernetes.io/component": "agent"}
 
 
 class Pipeline:
@@ -160,7 +160,7 @@ class Pipeline:
         else:
             self._pods[key] = pod
         self._world.set_pod(key, pod)
-        self._world.set_agent(key, None if item is None else self._agent_node(item))
+        self._world.set_agent(key, None if item is None else ready_agent(item, self._settings.namespace))
 
     def _take_node(self, name: str, node: Node | None) -> None:
         if node is None:
@@ -201,20 +201,6 @@ class Pipeline:
         only_less = old is not None and set(new.addresses) <= set(old.addresses)
         delay = REMOVAL_SECONDS if only_less else 0.0
         self._publisher.want(ADDRESS_SETS, name, new, new.group.namespace, delay)
-
-    def _agent_node(self, item: Json) -> str | None:
-        """The node of a pod that is a ready agent's."""
-        metadata, status = item["metadata"], item.get("status") or {}
-        labels = metadata.get("labels") or {}
-        if (
-            metadata.get("namespace") != self._settings.namespace
-            or not AGENT_LABELS.items() <= labels.items()
-        ):
-            return None
-        conditions = status.get("conditions") or []
-        ready = any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
-        node: str | None = (item.get("spec") or {}).get("nodeName")
-        return node if ready else None
 
 
 def _readable(published: Iterable[Json]) -> Iterator[tuple[str, AddressSet]]:

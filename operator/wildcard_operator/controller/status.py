@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from wildcard_operator.kube.nodestate import condition_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from wildcard_operator.controller.world import World
     from wildcard_operator.kube.api import Json
@@ -43,36 +43,46 @@ class FilterVerdict:
 
 
 @dataclass(frozen=True, slots=True)
-class _Spread:
-    """Where a filter is to be in force and how far it is."""
+class Progress:
+    """On which nodes a policy or filter is to be in force, and how far it is.
 
-    desired: set[str]
-    programmed: set[str]
-    failed: dict[str, str]
-    entries: int
+    Attributes:
+        failed: Why it can't be, by node; sentences that begin with the node's name.
+        entries: Of the map, on the node where it takes most; counted for filters only.
+    """
+
+    desired: frozenset[str] = frozenset()
+    programmed: frozenset[str] = frozenset()
+    failed: Mapping[str, str] = field(default_factory=dict)
+    entries: int = 0
+
+    @property
+    def waiting(self) -> frozenset[str]:
+        """Nodes that have yet to say anything of it."""
+        return self.desired - self.programmed - self.failed.keys()
 
 
 def filter_status(name: str, verdict: FilterVerdict, world: World, previous: Json, now: str) -> Json:
     """The status that a filter should have; `previous` is the one that it has."""
-    spread = _spread(name, verdict, world)
+    progress = filter_progress(name, verdict, world)
     before = {one["type"]: one for one in previous.get("conditions", [])}
     conditions = [
         condition_dict(kind, holds, reason, message, before.get(kind), now)
         | {"observedGeneration": verdict.generation}
         for kind, holds, reason, message in (
             (ACCEPTED, *_accepted(verdict)),
-            (PROGRAMMED, *_programmed(verdict, spread)),
+            (PROGRAMMED, *_programmed(verdict, progress)),
             (CONFLICTED, *_conflicted(verdict)),
         )
     ]
     return {
         "observedGeneration": verdict.generation,
         "nodes": {
-            "desired": len(spread.desired),
-            "programmed": len(spread.programmed),
-            "failed": len(spread.failed),
+            "desired": len(progress.desired),
+            "programmed": len(progress.programmed),
+            "failed": len(progress.failed),
         },
-        "entriesUsed": spread.entries,
+        "entriesUsed": progress.entries,
         "conditions": conditions,
     }
 
@@ -111,14 +121,13 @@ def policy_states(policies: Iterable[tuple[ObjectRef, int | None]], world: World
     return states
 
 
-def _spread(name: str, verdict: FilterVerdict, world: World) -> _Spread:
-    spread = _Spread(set(), set(), {}, 0)
+def filter_progress(name: str, verdict: FilterVerdict, world: World) -> Progress:
+    """How far this generation of a filter is in force."""
     if verdict.ruleset is None:
-        return spread
-    desired = world.nodes_for(verdict.ruleset.subject)
-    ready = world.ready_nodes()
+        return Progress()
+    desired = frozenset(world.nodes_for(verdict.ruleset.subject))
     programmed, failed, entries = set(), {}, 0
-    for node in desired & ready & world.reports.keys():
+    for node in desired & world.ready_nodes() & world.reports.keys():
         for state in world.reports[node].filters:
             if state.name == name and state.generation == verdict.generation:
                 entries = max(entries, state.entries)
@@ -126,7 +135,22 @@ def _spread(name: str, verdict: FilterVerdict, world: World) -> _Spread:
                     programmed.add(node)
                 else:
                     failed[node] = f"{node}: {state.reason}: {state.message}"
-    return _Spread(desired, programmed, failed, entries)
+    return Progress(desired, frozenset(programmed), failed, entries)
+
+
+def policy_progress(ruleset: RuleSet, version: int, world: World) -> Progress:
+    """How far a NetworkPolicy is in force whose RuleSet has this resourceVersion."""
+    source = ruleset.source
+    desired = frozenset(world.nodes_for(ruleset.subject))
+    programmed, failed = set(), {}
+    for node in desired & world.ready_nodes() & world.reports.keys():
+        report = world.reports[node]
+        for one in report.exceptions:
+            if (one.namespace, one.name) == (source.namespace, source.name):
+                failed[node] = f"{node}: {one.reason}: {one.message}"
+        if node not in failed and version <= report.revision:
+            programmed.add(node)
+    return Progress(desired, frozenset(programmed), failed)
 
 
 def _accepted(verdict: FilterVerdict) -> tuple[bool, str, str]:
@@ -137,19 +161,18 @@ def _accepted(verdict: FilterVerdict) -> tuple[bool, str, str]:
     return True, ACCEPTED, "the spec is carried out as it is written"
 
 
-def _programmed(verdict: FilterVerdict, spread: _Spread) -> tuple[bool, str, str]:
+def _programmed(verdict: FilterVerdict, progress: Progress) -> tuple[bool, str, str]:
     if verdict.refusal is not None:
         return False, "NotAccepted", "a filter that isn't accepted is in force nowhere"
     if verdict.ruleset is None:
         return False, "ModeOff", "the filter's mode is Off"
-    if not spread.desired:
+    if not progress.desired:
         return True, "NoNodes", "its target selects nothing on any node at present"
-    if spread.failed:
-        return False, "Failed", _listed("it can't be in force on", sorted(spread.failed.values()))
-    waiting = sorted(spread.desired - spread.programmed)
-    if waiting:
-        return False, "Pending", _listed("not yet on", waiting)
-    return True, PROGRAMMED, f"in force on {len(spread.desired)} nodes"
+    if progress.failed:
+        return False, "Failed", _listed("it can't be in force on", sorted(progress.failed.values()))
+    if progress.waiting:
+        return False, "Pending", _listed("not yet on", sorted(progress.waiting))
+    return True, PROGRAMMED, f"in force on {len(progress.desired)} nodes"
 
 
 def _conflicted(verdict: FilterVerdict) -> tuple[bool, str, str]:

@@ -14,9 +14,12 @@ from wildcard_operator.model.rulesets import Nodes, Pods
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from wildcard_operator.kube.api import Json
     from wildcard_operator.kube.nodestate import NodeReport
     from wildcard_operator.model.objects import Labels, Namespace, Node, Pod
     from wildcard_operator.model.rulesets import Namespaces
+
+AGENT_LABELS = {"app.kubernetes.io/name": "wildcard-operator", "app.kubernetes.io/component": "agent"}
 
 Identity = tuple[str, "Labels"]
 
@@ -109,3 +112,15 @@ class World:
             return wanted.name == namespace
         known = self._namespaces.get(namespace) or namespace_of(namespace)
         return wanted.selector.matches(dict(known.labels))
+
+
+def ready_agent(pod: Json, namespace: str) -> str | None:
+    """The node of a pod that is a ready agent's; the agents run in this namespace."""
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    labels = metadata.get("labels") or {}
+    if metadata.get("namespace") != namespace or not AGENT_LABELS.items() <= labels.items():
+        return None
+    conditions = status.get("conditions") or []
+    ready = any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
+    node: str | None = (pod.get("spec") or {}).get("nodeName")
+    return node if ready else None

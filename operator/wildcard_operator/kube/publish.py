@@ -318,11 +318,15 @@ class Publisher:
     async def _look_again(self, place: Place) -> None:
         resource, name = place
         try:
-            item = await self._api.request("GET", resource.path(self._namespace, name))
+            # A list of one needs no right to get.
+            query = {"fieldSelector": f"metadata.name={name}"}
+            answer = await self._api.request("GET", resource.path(self._namespace), query=query)
+        except ApiError:
+            return  # the watch tells, later
+        for item in answer["items"]:
             self._actual[place] = _actual_of(item)
-        except ApiError as error:
-            if error.status == NOT_FOUND:
-                self._actual.pop(place, None)
+        if not answer["items"]:
+            self._actual.pop(place, None)
 
 
 class PublishedSink:
