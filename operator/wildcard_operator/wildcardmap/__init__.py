@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The wildcard map: a classifier over several fields, in pure BPF.
 
-``WildcardMap`` is the map, ``WildcardGroup`` makes several share one commit, ``Description`` says what the key is.
+``WildcardMap`` is the map, ``WildcardGroup`` makes several share one commit, ``Description`` says what the
+key is.
 """
 
 from .batch import MapBatch, UpdateFlag

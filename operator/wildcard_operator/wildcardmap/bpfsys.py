@@ -54,22 +54,20 @@ _XDP_PASS = 2
 
 
 class _Pointer:
-    """A buffer whose address stands in an attr; keeps the buffer alive during the call."""
+    """A buffer of these bytes, or of so many, whose address stands in an attr; it outlives the call."""
 
-    def __init__(self, data: bytes | bytearray | int) -> None:
-        self.buffer = (
-            ctypes.create_string_buffer(data, len(data)) if isinstance(data, bytes | bytearray) else None
-        )
-        if self.buffer is None and isinstance(data, int):
-            self.buffer = ctypes.create_string_buffer(data)
+    def __init__(self, data: bytes | int) -> None:
+        self._buffer = ctypes.create_string_buffer(data, data if isinstance(data, int) else len(data))
 
     @property
     def address(self) -> int:
-        return ctypes.addressof(self.buffer) if self.buffer is not None else 0
+        """Where it lies."""
+        return ctypes.addressof(self._buffer)
 
     @property
     def raw(self) -> bytes:
-        return self.buffer.raw if self.buffer is not None else b""
+        """What is in it."""
+        return self._buffer.raw
 
 
 def call(command: Command, attr: bytes, what: str) -> int:
@@ -82,7 +80,7 @@ def call(command: Command, attr: bytes, what: str) -> int:
     return result
 
 
-def map_create(  # noqa: PLR0913 - one parameter per field of the kernel's attr
+def map_create(
     kind: MapType,
     *,
     key_size: int,
@@ -99,7 +97,7 @@ def map_create(  # noqa: PLR0913 - one parameter per field of the kernel's attr
 
 
 def map_lookup(fd: int, key: bytes, value_size: int) -> bytes | None:
-    """Return the value of ``key`` or None. ``value_size``: bytes, times the possible CPUs for per-CPU maps."""
+    """Return the value of ``key`` or None; ``value_size``: bytes, of all possible CPUs for per-CPU maps."""
     key_at, value_at = _Pointer(key), _Pointer(value_size)
     try:
         call(
@@ -201,7 +199,7 @@ def link_create(program_fd: int, attach_type: int, target: int, options: bytes, 
 
 
 def link_update(fd: int, program_fd: int) -> None:
-    """Give a link another program, with no packet in between that sees none; EOPNOTSUPP for netfilter links."""
+    """Give a link another program, with no packet that sees none; EOPNOTSUPP for netfilter links."""
     call(Command.LINK_UPDATE, struct.pack("=IIII", fd, program_fd, 0, 0), "update link")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From entries to an image: everything that a commit writes when it builds anew. No kernel, no shared memory."""
+"""From entries to an image: all that a commit writes when it builds anew. No kernel, no shared memory."""
 
 import dataclasses
 import enum
@@ -74,7 +74,7 @@ def _refuse_twins(arrays: RuleArrays) -> None:
 
 
 def places(priority: npt.NDArray[np.uint32]) -> Places:
-    """Places of entries in canonical order: those of one priority lie evenly spaced between it and the next."""
+    """Places of entries in canonical order: those of one priority are spaced evenly up to the next."""
     count = len(priority)
     starts = (
         np.flatnonzero(np.concatenate([[True], priority[1:] != priority[:-1]]))

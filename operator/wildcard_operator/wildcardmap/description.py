@@ -12,6 +12,7 @@ import functools
 from typing import Self
 
 import numpy as np
+from typing_extensions import override
 
 from .btf import Btf
 from .errors import InvalidArgument
@@ -101,6 +102,7 @@ class Description:
                 fields.append(Field(member.name, Kind[kinds[0]], member.size))
         return cls(tuple(fields))
 
+    @override
     def __str__(self) -> str:
         return ",".join(f"{field.kind}{field.size}" for field in self.fields)
 
@@ -152,5 +154,5 @@ class Description:
 
 
 def _vectors(fields: list[tuple[str, str] | tuple[str, str, int]]) -> list[tuple[str, str, tuple[int, ...]]]:
-    """Give every numpy field a shape, so that one word is a vector of one and code need not tell them apart."""
+    """Give every numpy field a shape: one word is a vector of one, and code need not tell them apart."""
     return [(item[0], item[1], (item[2],) if len(item) == 3 else ()) for item in fields]

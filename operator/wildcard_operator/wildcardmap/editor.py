@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small changes to an image in place of building it anew: a commit of one rule among 100,000 touches a few rows.
+"""Small changes to an image instead of a new one: a commit of one rule among 100,000 touches a few rows.
 
-The image edited is the one that nobody reads; it equals the active one. What was touched is copied to the other image
-after the flip. An edit keeps every answer right, but may leave the image slower than a new one would be: stale bits in
-filters and index, a table that no longer is the best choice. ``too_many`` and ``drifted`` say when a commit builds anew instead.
+The image edited is the one that nobody reads; it equals the active one. What was touched is copied to the
+other image after the flip. An edit keeps every answer right, but may leave the image slower than a new one
+would be: stale bits in filters and index, a table that no longer is the best choice. ``too_many`` and
+``drifted`` say when a commit builds anew instead.
 """
 
 import bisect

@@ -8,9 +8,9 @@ Readers read the image that the group's one word names. A writer
 3. waits until no program can still be reading the old image,
 4. brings the old image up to date, so that both are equal again.
 
-Killed before 2, readers keep the old state; after 2, they have the new one. Either way the image that is not active
-may be anything: whoever opens the group for writing next copies the active one over it.
-One writer at a time: the lock is held on the group's folder for as long as the group is open for writing.
+Killed before 2, readers keep the old state; after 2, they have the new one. Either way the image that is
+not active may be anything: whoever opens the group for writing next copies the active one over it. One
+writer at a time: the lock is held on the group's folder for as long as the group is open for writing.
 """
 
 import contextlib
@@ -52,7 +52,8 @@ class Member(Repairable, Protocol):
 class WildcardGroup:
     """Maps that share one commit. ``WildcardGroup.create()`` or ``.open(folder)``, then maps with ``group=``.
 
-    ``pin``: a folder on bpffs (made, its parent must exist) that keeps the group and its maps beyond the process.
+    ``pin``: a folder on bpffs (made, its parent must exist) that keeps the group and its maps beyond the
+    process.
     """
 
     def __init__(self, group_fd: int, grace_fd: int, pin: Path | None, lock: int | None) -> None:
@@ -123,7 +124,8 @@ class WildcardGroup:
     def wait_for_readers(self) -> None:
         """Return when every program that ran when this was called has ended.
 
-        The kernel promises it for the update of a map in a map: ``maybe_wait_bpf_programs`` in kernel/bpf/syscall.c.
+        The kernel promises it for the update of a map in a map: ``maybe_wait_bpf_programs`` in
+        kernel/bpf/syscall.c.
         """
         start = time.monotonic()
         bpfsys.map_update(self._grace_fd, _ZERO, struct.pack("=I", self._inner_fd))
@@ -171,14 +173,15 @@ class Batch(Protocol):
 
 
 _Batch = TypeVar("_Batch", bound=Batch)
+_Batch_co = TypeVar("_Batch_co", bound=Batch, covariant=True)
 
 
-class Batchable(Protocol[_Batch]):
+class Batchable(Protocol[_Batch_co]):
     """A map of the group."""
 
     group: WildcardGroup
 
-    def begin(self) -> _Batch:
+    def begin(self) -> _Batch_co:
         """Return a new, empty batch."""
 
 

@@ -150,7 +150,7 @@ class BpfObject:
         self._check(self._lib.bpf_map__set_max_entries(self._map(name), entries), f"size map {name} of")
 
     def set_constants(self, section: str, data: bytes, offset: int = 0) -> None:
-        """Write ``data`` into a data section (``.rodata``); call before ``load``, then the verifier knows it."""
+        """Write ``data`` into a section (``.rodata``); call before ``load``, then the verifier knows it."""
         available = ctypes.c_size_t()
         at = self._lib.bpf_map__initial_value(self._map(section), ctypes.byref(available))
         if not at or offset + len(data) > available.value:

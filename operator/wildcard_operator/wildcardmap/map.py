@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """``WildcardMap``: the classifier as a Python class.
 
-An entry is named by its rule, its priority and its order. The total order of a map's entries is by priority (lowest
-first), then order, then the rule's bytes; a lookup returns the first entry in it that matches, at or behind a floor.
-Every change is one atomic commit, also over several maps (``group.batch()``); a refused change changes nothing.
+An entry is named by its rule, its priority and its order. The total order of a map's entries is by priority
+(lowest first), then order, then the rule's bytes; a lookup returns the first entry in it that matches, at
+or behind a floor. Every change is one atomic commit, also over several maps (``group.batch()``); a refused
+change changes nothing.
 """
 
 import contextlib
@@ -34,7 +35,7 @@ from .storage import Shape, Storage
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry; values of fields are numbers. ``place`` is its position in the total order, until the next commit."""
+    """An entry; fields' values are numbers. ``place`` is its position in the order until the next commit."""
 
     rule: tuple[FieldRule, ...]
     priority: int
@@ -67,8 +68,9 @@ class WildcardMap:
     ) -> Self:
         """Make an empty map of at most ``max_entries``; memory is taken now.
 
-        ``pin``: a folder on bpffs for a map of its own. In a pinned ``group`` the map is pinned in the group's folder
-        under ``name``. ``max_rule_ids``: ids from 0 up to this have counters (default: as many as entries).
+        ``pin``: a folder on bpffs for a map of its own. In a pinned ``group`` the map is pinned in the
+        group's folder under ``name``. ``max_rule_ids``: ids from 0 up to this have counters (default: as
+        many as entries).
         """
         chosen = _algorithm(algorithm)
         if (chosen is Algorithm.STATIC_TUPLE_MERGE) != (pool is not None):
@@ -101,8 +103,8 @@ class WildcardMap:
     ) -> Self:
         """Open a pinned map: its own folder, or a folder in the folder of a ``group`` that is open.
 
-        ``expect``: refuse a map whose fields have other kinds or sizes. ``write``: take the writer's lock, and repair
-        what a killed writer left.
+        ``expect``: refuse a map whose fields have other kinds or sizes. ``write``: take the writer's lock,
+        and repair what a killed writer left.
         """
         kept, extra = Storage.open(Path(pin))
         description = kept.shape.description
@@ -128,7 +130,7 @@ class WildcardMap:
         pin: Path | str | None = None,
         group: WildcardGroup | None = None,
     ) -> Self:
-        """Make the map that an object declares as ``WILDCARD_MAP(name, ...)``: fields and value come from its BTF.
+        """Make the map that an object declares as ``WILDCARD_MAP(name, ...)``; its BTF tells the fields.
 
         ``bind`` it to the object before that is loaded.
         """
@@ -174,7 +176,7 @@ class WildcardMap:
         return self._state.shape
 
     def bind(self, target: BpfObject, name: str) -> None:
-        """Make the programs of an object that is not loaded yet use this map for its ``WILDCARD_MAP(name, ...)``."""
+        """Make an object's programs use this map for ``WILDCARD_MAP(name, ...)``; call before ``load``."""
         for part, descriptor in self._state.storage.descriptors.items():
             target.reuse_map(f"{name}_{part}", descriptor)
 
@@ -204,7 +206,7 @@ class WildcardMap:
         rule_id: int | None = None,
         flags: UpdateFlag = UpdateFlag.ANY,
     ) -> None:
-        """Add or replace one entry. NOEXIST: ``EntryExists`` if it is there; EXIST: ``EntryNotFound`` if not."""
+        """Add or replace one. NOEXIST: ``EntryExists`` if it is there; EXIST: ``EntryNotFound`` if not."""
         with self.batch() as changes:
             changes.update(rule, value, priority=priority, order=order, rule_id=rule_id, flags=flags)
 
@@ -231,19 +233,19 @@ class WildcardMap:
         return self._entries(np.array([at]), image)[0] if row else None
 
     def match_many(self, packets: Bytes, *, floor: int = 0) -> npt.NDArray[np.void]:
-        """Look up packets (uint8[n, key size]); returns records of ``place``, ``row`` (0: no match) and ``id``."""
+        """Look up packets (uint8[n, key size]); returns records of place, row (0: none) and id."""
         if not 0 <= floor < 1 << 64:
             raise InvalidArgument(f"{floor} is not a place: 0 to {(1 << 64) - 1}", "floor")
         return self._program().match(padded(self.description, packets), floor)
 
     def time(self, loop: Benchmark, count: int, packets: Bytes, first: int = 0) -> float:
-        """Seconds that the kernel takes for ``count`` lookups over packets (uint8[2 ** k, key size], k <= 12)."""
+        """Seconds that the kernel takes for ``count`` lookups; packets: uint8[2 ** k, key size], k <= 12."""
         program = self._program()
         program.packets[: len(packets), : packets.shape[1]] = packets
         return program.time(loop, count, packets=len(packets), first=first)
 
     def matcher(self, capacity: int = 4096) -> Matcher:
-        """Load a program that looks up ``capacity`` (a power of two) packets at once; the caller closes it."""
+        """Load a program for up to ``capacity`` (a power of two) packets at once; the caller closes it."""
         return Matcher(self._state.storage, self.group.group_fd, capacity)
 
     def _program(self) -> Matcher:
@@ -283,7 +285,7 @@ class WildcardMap:
         return decode_rows(self._state.shape, self._state.image.rows[rows[order]])
 
     def counters(self) -> npt.NDArray[np.uint64]:
-        """Packets and bytes of every rule id since it was first used: uint64[ids, 2], summed over the CPUs."""
+        """Packets and bytes of each rule id since it was first used: uint64[ids, 2], summed over CPUs."""
         shape = self._state.shape
         return storage.counters(self._state.storage.descriptors["counters"], shape.max_rule_ids)
 

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which tables a set of rules is hashed into, and which bits of the key are indexed. Pure.
 
-A rule's *tuple* is, for each field, how many leading bits all packets that it matches share: a prefix's length, all
-of an exact value, and for a range the common prefix of its bounds. A table's mask takes at most those bits of every
-rule in it, so each rule may go into any table whose mask is below its tuple, and the choice is one of cost: each
-table costs a probe, and rules that a mask cannot tell apart form a chain.
+A rule's *tuple* is, for each field, how many leading bits all packets that it matches share: a prefix's
+length, all of an exact value, and for a range the common prefix of its bounds. A table's mask takes at most
+those bits of every rule in it, so each rule may go into any table whose mask is below its tuple, and the
+choice is one of cost: each table costs a probe, and rules that a mask cannot tell apart form a chain.
 
-The choice is the facility location problem: open a table where it saves more than it costs. It is solved greedily
-on a sample of the set in canonical order, so it depends on the set and not on how the set came to be.
+The choice is the facility location problem: open a table where it saves more than it costs. It is solved
+greedily on a sample of the set in canonical order, so it depends on the set and not on how the set came to
+be.
 """
 
 import dataclasses
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +32,7 @@ _NOT_ALLOWED = np.float32(1e9)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tables:
-    """masks: uint64[tables, words] in element byte order; lengths: uint8[tables, fields]; of_rule: intp[n]."""
+    """masks: uint64[tables, words], element byte order; lengths: uint8[tables, fields]; of_rule: intp[n]."""
 
     lengths: Lengths
     masks: Words
@@ -105,7 +107,7 @@ def _distinct(lengths: Lengths) -> tuple[Lengths, npt.NDArray[np.intp]]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Sample:
-    """Rules that stand for the set: ``weight`` says for how many each; packets as they may come (uint64[m, words])."""
+    """Rules that stand for ``weight`` each, and packets as they may come (uint64[m, words])."""
 
     rows: npt.NDArray[np.intp]
     anchors: Words
@@ -123,7 +125,7 @@ class _Sample:
         of_rule: npt.NDArray[np.intp],
         counts: npt.NDArray[np.intp],
     ) -> "_Sample":
-        """Rules at random, and one of each tuple that chance left out, the most open ones first: they cost most."""
+        """Rules at random, and one of each tuple that chance left out: the most open first, they cost most."""
         rng = np.random.default_rng(len(low))
         drawn = (
             np.arange(len(low))
@@ -156,7 +158,7 @@ def _first_candidates(description: Description, distinct: Lengths, counts: npt.N
 
 
 def _from_pool(description: Description, tuples_seen: Lengths, pool: Lengths) -> Lengths:
-    """The pool's prefix lengths with every combination that the tuples show in the other fields, and the floor."""
+    """The pool's lengths with every combination that the tuples show in other fields, and the floor."""
     is_prefix = np.array([field.kind is Kind.PREFIX for field in description.fields])
     others = np.unique(np.where(is_prefix, 0, tuples_seen), axis=0)
     combined = np.maximum(pool[:, None, :], others[None, :, :]).reshape(-1, len(is_prefix))
@@ -170,7 +172,7 @@ def _shared_bits(several: Lengths) -> Lengths:
 
 
 def _packets(description: Description, low: Bytes, high: Bytes) -> Words:
-    """Packets as they may come: one in each rule's box; where a field is open, another rule's value or any."""
+    """Packets as they may come: one in each rule's box; an open field has another rule's value or any."""
     rng = np.random.default_rng(2)
     count = len(low)
     packets = low | (rng.integers(0, 256, low.shape, np.uint8) & (low ^ high))
@@ -179,14 +181,15 @@ def _packets(description: Description, low: Bytes, high: Bytes) -> Words:
         is_open = (low[:, columns] == 0).all(axis=1) & (high[:, columns] == 255).all(axis=1)
         borrowed = is_open & (rng.random(count) < 0.75)
         packets[borrowed, columns] = packets[rng.integers(0, count, int(borrowed.sum())), columns]
-    return packets.view(np.uint64)
+    return cast("Words", packets.view(np.uint64))
 
 
 class _Search:
     """Greedy facility location: candidates, what each costs each rule of the sample, and those that are open.
 
-    Every packet with the masked key of a rule walks over the rule, whether or not it matches; so the cost of a rule in
-    a table is the share of packets that do, times the rules that it stands for. Summed up it is rows a packet.
+    Every packet with the masked key of a rule walks over the rule, whether or not it matches; so the cost
+    of a rule in a table is the share of packets that do, times the rules that it stands for. Summed up it
+    is rows a packet.
     """
 
     def __init__(self, description: Description, sample: _Sample, pool: Lengths | None) -> None:
@@ -240,7 +243,7 @@ class _Search:
             current = np.minimum(current, self._cost[best])
 
     def close_tables(self) -> None:
-        """Close tables that later ones have made superfluous; the first stays, for rules that fit no other."""
+        """Close tables that later ones made superfluous; the first stays, for rules that fit no other."""
         for table in self._open[1:]:
             others = [other for other in self._open if other != table]
             if self._cost[others].min(axis=0).sum() - self._current().sum() <= _PROBE_COST:
@@ -276,4 +279,4 @@ def _assign(
     seen = np.bincount(tuple_of_sample, minlength=len(distinct))
     mean = sums / np.maximum(seen, 1)[:, None]
     score = np.where((seen > 0)[:, None] & allowed, mean + (score - 1), score)
-    return np.argmin(score, axis=1)
+    return cast("npt.NDArray[np.intp]", np.argmin(score, axis=1))

@@ -79,7 +79,7 @@ class Matcher:
         return answers
 
     def time(self, loop: Benchmark, count: int, *, packets: int, first: int = 0, floor: int = 0) -> float:
-        """Run ``count`` lookups over the first ``packets`` (a power of two); returns seconds by the kernel's clock."""
+        """Run ``count`` lookups over the first ``packets`` (a power of two); returns the kernel's seconds."""
         return self._run(loop.value, floor=floor, first=first, count=count, mask=packets - 1) * 1e-9
 
     def _run(self, program: str, *, floor: int, first: int, count: int, mask: int = 0) -> int:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules as people write them, and as arrays.
 
-A rule is a tuple with one item a field: a PREFIX is an ``ipaddress`` network, ``(value, length)``, a value (full
-length) or ``ANY``; a RANGE is ``(low, high)``, inclusive, a number or ``ANY``; a MATCH is a value; a
-WILDCARD_MATCH is a value or ``ANY``. A value is an int, an ``ipaddress`` address, or bytes of the field's size in
-network order. An element is a tuple of values.
+A rule is a tuple with one item a field: a PREFIX is an ``ipaddress`` network, ``(value, length)``, a value
+(full length) or ``ANY``; a RANGE is ``(low, high)``, inclusive, a number or ``ANY``; a MATCH is a value; a
+WILDCARD_MATCH is a value or ``ANY``. A value is an int, an ``ipaddress`` address, or bytes of the field's
+size in network order. An element is a tuple of values.
 
 In arrays every field is an interval: the least and the greatest packet that the rule matches there, so all
 kinds are handled alike. ``low`` and ``high`` are uint8[n, 8 * words]: elements in network order, padding 0.
@@ -13,10 +13,11 @@ kinds are handled alike. ``low`` and ``high`` are uint8[n, 8 * words]: elements 
 import dataclasses
 import ipaddress
 from collections.abc import Iterable, Sequence
-from typing import Final, Self
+from typing import Final, Self, cast
 
 import numpy as np
 import numpy.typing as npt
+from typing_extensions import override
 
 from .description import Description, Field, Kind
 from .errors import InvalidArgument
@@ -25,6 +26,7 @@ from .errors import InvalidArgument
 class AnyValue:
     """The type of ``ANY``: every value of a field."""
 
+    @override
     def __repr__(self) -> str:
         return "ANY"
 
@@ -41,6 +43,7 @@ Rule = Sequence[FieldRule]
 Element = Sequence[Value]
 Bytes = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.uint32]
+Flags = npt.NDArray[np.bool_]
 
 
 def value_bytes(field: Field, value: object) -> bytes:
@@ -141,8 +144,8 @@ def decode_rule(description: Description, low: bytes, high: bytes) -> tuple[Fiel
 class RuleArrays:
     """n entries as arrays, for loading many at once.
 
-    low, high: uint8[n, 8 * words]; priority, order, rule_id: uint32[n] (``ASSIGNED`` lets the map choose the id);
-    value: uint8[n, value size].
+    low, high: uint8[n, 8 * words]; priority, order, rule_id: uint32[n] (``ASSIGNED`` lets the map choose
+    the id); value: uint8[n, value size].
     """
 
     description: Description
@@ -256,21 +259,21 @@ class RuleArrays:
 
 
 def _void_list(packed: Bytes) -> list[bytes]:
-    items: list[bytes] = packed.view(np.dtype((np.void, packed.shape[1]))).ravel().tolist()
-    return items
+    """Rows as bytes, by numpy's own loop."""
+    return cast("list[bytes]", packed.view(np.dtype((np.void, packed.shape[1]))).ravel().tolist())
 
 
-def _wrong(field: Field, low: Bytes, high: Bytes) -> npt.NDArray[np.bool_]:
+def _wrong(field: Field, low: Bytes, high: Bytes) -> Flags:
     """Which intervals cannot be written as a rule of this field's kind."""
     words = [(as_numbers(low, half), as_numbers(high, half)) for half in range(max(1, field.size // 8))]
-    equal = np.logical_and.reduce([least == most for least, most in words])
+    equal = (low == high).all(axis=1)
     if field.kind is Kind.MATCH:
-        return ~equal
+        return cast("Flags", ~equal)
     if field.kind is Kind.RANGE:
         return words[0][0] > words[0][1]
     everything = ~(low.any(axis=1)) & (high == 255).all(axis=1)
     if field.kind is Kind.WILDCARD_MATCH:
-        return ~(equal | everything)
+        return cast("Flags", ~(equal | everything))
     wrong = np.zeros(len(low), np.bool_)
     for half, (least, most) in enumerate(words):
         differ = least ^ most

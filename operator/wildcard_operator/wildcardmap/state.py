@@ -6,8 +6,9 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from . import builder, editor, plan, storage
+from . import builder, plan, storage
 from .builder import Algorithm, Built
+from .editor import Edit, Editor, NewRow, Ties
 from .errors import MapFull
 from .group import WildcardGroup
 from .rules import ASSIGNED, RuleArrays
@@ -25,10 +26,10 @@ class MapState:
         self.storage, self.group, self.algorithm, self.pool = kept, group, algorithm, pool
         self.changes = 0
         self._row_of: dict[bytes, int] | None = None
-        self._ties = editor.Ties()
-        self._editor: editor.Editor | None = None
+        self._ties = Ties()
         self._free: list[int] | None = None
         self._planned = False
+        self.editor = Editor(kept.shape, self.image)
 
     @property
     def shape(self) -> Shape:
@@ -61,7 +62,7 @@ class MapState:
         return self.names().get(name)
 
     def assign_ids(self, arrays: RuleArrays, *, keep_used: bool) -> RuleArrays:
-        """Choose the lowest free ids where the map is to, with counters at zero; ``keep_used``: beside the entries."""
+        """Choose the lowest free ids where wanted, counters at zero; ``keep_used``: not those of entries."""
         wanted = np.flatnonzero(arrays.rule_id == ASSIGNED)
         if not len(wanted):
             return arrays
@@ -80,8 +81,8 @@ class MapState:
     def _zero_counters(self, rule_ids: npt.NDArray[np.intp]) -> None:
         descriptor = self.storage.descriptors["counters"]
         if len(rule_ids) > _COUNT_ONE_BY_ONE:
-            counted = storage.counters(descriptor, self.shape.max_rule_ids).any(axis=1)
-            rule_ids = rule_ids[counted[rule_ids]]
+            counted = np.flatnonzero(storage.counters(descriptor, self.shape.max_rule_ids).any(axis=1))
+            rule_ids = np.intersect1d(rule_ids, counted)
         storage.zero_counters(descriptor, rule_ids.tolist())
 
     def rebuild(self, kept: npt.NDArray[np.intp] | None, added: RuleArrays) -> "Rebuild":
@@ -92,18 +93,18 @@ class MapState:
 
     def forget(self) -> None:
         """Drop what is derived from the images, after a build; it is made again when it is needed."""
-        self._row_of, self._free, self._editor = None, None, None
-        self._ties = editor.Ties()
+        self._row_of, self._free = None, None
+        self._ties = Ties()
         self.changes, self._planned = 0, False
 
     def edit(self, removed: list[bytes], added: RuleArrays) -> "EditCommit | None":
         """Plan a commit of a few changes; None where only a new build can take them."""
         if self.image.head["direct"][0]:
             return None  # it has no chains, and grows out of it by a build
-        if self._editor is None or self._free is None or self._planned:
-            self._editor = editor.Editor(self.shape, self.image)
+        if self._free is None or self._planned:
+            self.editor = Editor(self.shape, self.image)
             self._free = np.flatnonzero(self.image.rows["table"] == 0)[:0:-1].tolist()
-            self._ties = editor.Ties()
+            self._ties = Ties()
         self._planned = True
         freed = [self.names()[name] for name in removed]
         for name in removed:
@@ -114,16 +115,16 @@ class MapState:
         new = []
         for index, (name, row) in enumerate(zip(names, rows, strict=True)):
             low, high = added.low[index], added.high[index]
-            table = self._editor.table_for(low, high)
+            table = self.editor.table_for(low, high)
             place = None if table is None else self._ties.insert(self.shape, self.image, name)
             if table is None or place is None:
                 return None
             records["table"][index], records["place"][index] = table + 1, place
-            new.append(editor.NewRow(row, records[index], low, high))
+            new.append(NewRow(row, records[index], low, high))
         width = 8 * self.shape.description.words
         lows = [np.frombuffer(name[8 : 8 + width], np.uint8) for name in removed]
-        edit = editor.Edit(list(zip(freed, lows, strict=True)), new)
-        return EditCommit(self, self._editor, edit, removed, names)
+        edit = Edit(list(zip(freed, lows, strict=True)), new)
+        return EditCommit(self, edit, removed, names)
 
     def edited(self, commit: "EditCommit") -> None:
         """Take over what an edit changed."""
@@ -168,19 +169,18 @@ class EditCommit:
     """A planned commit that changes a few rows; ``removed`` and ``added`` name the entries."""
 
     state: MapState
-    editor: editor.Editor
-    edit: editor.Edit
+    edit: Edit
     removed: list[bytes]
     added: list[bytes]
 
     def write_passive(self, image: int) -> None:
         """Edit the image."""
-        self.editor.apply(self.state.storage.images[image], self.edit)
+        self.state.editor.apply(self.state.storage.images[image], self.edit)
 
     def write_other(self, image: int) -> None:
         """Copy what the edit touched."""
         images = self.state.storage.images
-        self.editor.copy(images[image], images[1 - image])
+        self.state.editor.copy(images[image], images[1 - image])
         self.state.edited(self)
 
     def repair(self, image: int) -> None:

@@ -13,8 +13,9 @@ from .state import MapState
 class Stats:
     """Figures of the active image.
 
-    entries, capacity; memory in bytes; tables; rows in the longest chain and in the average one; tables that a lookup
-    with an entry's own packet visits on average, and the most tables and rows that any lookup can visit.
+    entries, capacity; memory in bytes; tables; rows in the longest chain and in the average one; tables
+    that a lookup with an entry's own packet visits on average, and the most tables and rows that any lookup
+    can visit.
     """
 
     entries: int

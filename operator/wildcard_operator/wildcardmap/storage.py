@@ -11,7 +11,7 @@ import mmap
 import os
 import struct
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -126,7 +126,7 @@ class Shape:
 
 
 class Image:
-    """One of the two images, as arrays: ``head`` (one record), ``tables``, ``rows``, ``buckets``, ``index``."""
+    """One of the two images as arrays; ``head`` is one record."""
 
     def __init__(self, shape: Shape, memory: dict[str, mmap.mmap], number: int) -> None:
         start = number * shape.head_size
@@ -199,7 +199,7 @@ class Storage:
             image.clear()
         return storage
 
-    def pin(self, folder: Path, extra: dict[str, str]) -> None:
+    def pin(self, folder: Path, extra: dict[str, object]) -> None:
         """Pin the maps in ``folder`` with a record of what they are; ``extra`` is kept for the opener."""
         shape = self.shape
         about = {
@@ -259,7 +259,8 @@ def counters(descriptor: int, ids: int) -> npt.NDArray[np.uint64]:
     """Read counters: uint64[ids, 2] of packets and bytes, summed over the CPUs."""
     cpus = bpfsys.possible_cpus()
     data = bpfsys.map_lookup_many(descriptor, ids, 16 * cpus)
-    return np.frombuffer(data, np.uint64).reshape(ids, cpus, 2).sum(axis=1, dtype=np.uint64)
+    of_cpus = np.frombuffer(data, np.uint64).reshape(ids, cpus, 2)
+    return cast("npt.NDArray[np.uint64]", of_cpus.sum(axis=1, dtype=np.uint64))
 
 
 def zero_counters(descriptor: int, rule_ids: list[int]) -> None:

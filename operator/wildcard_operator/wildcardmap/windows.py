@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which bits of the key say beforehand what tables can match. Pure.
 
-A *window* is a run of bits in one word of the key. For each value of these bits an index array holds the set of
-tables with a rule that such a packet could match; the sets of a few windows, and-ed, leave few tables to probe. The
-windows are chosen for the rules: bits that all rules share tell nothing.
+A *window* is a run of bits in one word of the key. For each value of these bits an index array holds the
+set of tables with a rule that such a packet could match; the sets of a few windows, and-ed, leave few
+tables to probe. The windows are chosen for the rules: bits that all rules share tell nothing.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ _SAMPLE = 2048
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Window:
-    """``bits`` bits of key word ``word``, from bit ``shift`` up (host order); the field has ``above`` more."""
+    """``bits`` bits of word ``word`` of the key, from bit ``shift`` up; the field has ``above`` more."""
 
     word: int
     shift: int
