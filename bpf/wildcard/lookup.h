@@ -143,7 +143,12 @@ static __always_inline bool wildcard_match(const struct wildcard_desc *d, const 
 			continue;
 		distance = wildcard_number(&d->field[i], key);
 		if (d->field[i].size == 8) {
-			differ |= distance - bounds[0] > bounds[1];
+			/* Whether bounds[1] - distance borrows; a branch would double what is
+			 * verified. */
+			distance -= bounds[0];
+			differ |= ((~bounds[1] & distance) |
+				   (~(bounds[1] ^ distance) & (bounds[1] - distance))) >>
+				  63;
 			bounds += 2;
 		} else {
 			/* Borrows from the upper half where the distance is too long. */

@@ -69,7 +69,7 @@ def measure(target: WildcardMap, packets: npt.NDArray[np.uint8], seconds: float,
     `packets` is uint8[n, key size], not empty; they are repeated up to a power of two.
     """
     capacity = 1 << max(0, len(packets) - 1).bit_length()
-    matcher = target.matcher(capacity)
+    matcher = target.matcher(capacity, timed=True)
     try:
         matcher.packets[:, : packets.shape[1]] = packets[np.arange(capacity) % len(packets)]
         lookups = _Lookups(matcher, capacity, seconds)
