@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 from typing import TYPE_CHECKING
 
-from wildcard_operator.compiler.scopes import HOST_STEPS, Scope, ScopeTable, Source, Step
+from wildcard_operator.compiler.scopes import HOST_STEPS, Choice, Scope, ScopeTable, Source, Step
 from wildcard_operator.model.entries import InterfaceScopes
 from wildcard_operator.model.net import Direction
 from wildcard_operator.model.rulesets import Interfaces, Nodes
@@ -80,8 +80,9 @@ class HostScopes:
                 self._scopes.release(scope, key)
 
     def _scope(self, step: Step, sources: set[Source]) -> Scope:
-        found = self._scopes.find(step, "", sources, frozenset())
-        return found or self._scopes.create(step, "", sources, frozenset())
+        chosen = Choice.of(sources)
+        found = self._scopes.find(step, "", chosen, frozenset())
+        return found or self._scopes.create(step, "", chosen, frozenset())
 
     def _applies(self, source: Source, interface: Interface, step: Step) -> bool:
         nodes = source.ruleset.subject

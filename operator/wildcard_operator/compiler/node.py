@@ -37,7 +37,15 @@ from wildcard_operator.compiler.local_pods import LocalPods
 from wildcard_operator.compiler.peers import PeerTable
 from wildcard_operator.compiler.rule_ids import RuleIds
 from wildcard_operator.compiler.scope_entries import ScopeEntries
-from wildcard_operator.compiler.scopes import FILTER, POLICY, ScopeTable, ScopeView, Source, Step
+from wildcard_operator.compiler.scopes import (
+    FILTER_EGRESS,
+    FILTER_INGRESS,
+    POLICY_EGRESS,
+    POLICY_INGRESS,
+    ScopeTable,
+    ScopeView,
+    Source,
+)
 from wildcard_operator.compiler.selection import Selection
 from wildcard_operator.model.entries import (
     AddressRow,
@@ -60,7 +68,6 @@ if TYPE_CHECKING:
     from wildcard_operator.model.objects import Namespace
 
 NO_RULE_IDS: Final[Mapping[int, RuleName]] = MappingProxyType({})
-_IN, _OUT = Direction.INGRESS, Direction.EGRESS
 
 
 class NodeCompiler:
@@ -285,10 +292,10 @@ class NodeCompiler:
             address,
             klass,
             local.number,
-            policy_ingress=profile.scope(Step(POLICY, _IN)),
-            policy_egress=profile.scope(Step(POLICY, _OUT)),
-            filter_ingress=profile.scope(Step(FILTER, _IN)),
-            filter_egress=profile.scope(Step(FILTER, _OUT)),
+            policy_ingress=profile.scope(POLICY_INGRESS),
+            policy_egress=profile.scope(POLICY_EGRESS),
+            filter_ingress=profile.scope(FILTER_INGRESS),
+            filter_egress=profile.scope(FILTER_EGRESS),
         )
 
     def _unknown_pods(self) -> UnknownPods:

@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 PortName = tuple[str, int]
 
 
-class Step(NamedTuple):
-    """Where a scope is looked up: pods' filters, pods' policies, or filters on host interfaces."""
+@dataclass(frozen=True, eq=False, slots=True)
+class Step:
+    """Where a scope is looked up: pods' filters, pods' policies, or filters on host interfaces.
+
+    There is one object for each, so that they are compared and hashed by identity.
+    """
 
     layer: str
     direction: Direction
@@ -35,13 +39,18 @@ class Step(NamedTuple):
         return ScopeSpace.HOST_INGRESS if self.direction is Direction.INGRESS else ScopeSpace.HOST_EGRESS
 
 
+NO_PORTS: Final[frozenset[NamedPort]] = frozenset()
 POLICY: Final = "policy"
 FILTER: Final = "filter"
 HOST: Final = "host"
-POLICY_STEPS: Final = tuple(Step(POLICY, direction) for direction in Direction)
-FILTER_STEPS: Final = tuple(Step(FILTER, direction) for direction in Direction)
-POD_STEPS: Final = POLICY_STEPS + FILTER_STEPS
-HOST_STEPS: Final = tuple(Step(HOST, direction) for direction in Direction)
+POLICY_INGRESS: Final = Step(POLICY, Direction.INGRESS)
+POLICY_EGRESS: Final = Step(POLICY, Direction.EGRESS)
+FILTER_INGRESS: Final = Step(FILTER, Direction.INGRESS)
+FILTER_EGRESS: Final = Step(FILTER, Direction.EGRESS)
+HOST_INGRESS: Final = Step(HOST, Direction.INGRESS)
+HOST_EGRESS: Final = Step(HOST, Direction.EGRESS)
+POD_STEPS: Final = (POLICY_INGRESS, POLICY_EGRESS, FILTER_INGRESS, FILTER_EGRESS)
+HOST_STEPS: Final = (HOST_INGRESS, HOST_EGRESS)
 
 
 @dataclass(eq=False, slots=True)
@@ -75,15 +84,17 @@ class Source:
 
     def names_at(self, step: Step) -> frozenset[PortName]:
         """Named ports that it asks of the scope's own pods: those who receive have them."""
-        return self.port_names if step == Step(POLICY, Direction.INGRESS) else frozenset()
+        return self.port_names if step is POLICY_INGRESS else frozenset()
 
 
 def _steps(ruleset: RuleSet) -> set[Step]:
     if isinstance(ruleset.subject, Nodes):
-        return {Step(HOST, rule.direction) for rule in ruleset.rules}
-    if ruleset.isolates:
-        return {Step(POLICY, direction) for direction in ruleset.isolates}
-    return {Step(FILTER, rule.direction) for rule in ruleset.rules}
+        layer, directions = HOST, {rule.direction for rule in ruleset.rules}
+    elif ruleset.isolates:
+        layer, directions = POLICY, set(ruleset.isolates)
+    else:
+        layer, directions = FILTER, {rule.direction for rule in ruleset.rules}
+    return {step for step in POD_STEPS + HOST_STEPS if step.layer == layer and step.direction in directions}
 
 
 @dataclass(eq=False, slots=True)
@@ -113,6 +124,51 @@ class Scope:
         return self.step, self.namespace, self.fingerprint, self.ports
 
 
+class Choice:
+    """A set of sources, mostly that of a scope with one more or one less: told apart without being copied."""
+
+    def __init__(self, base: set[Source], source: Source | None = None, *, add: bool = False) -> None:
+        self._base = base
+        self._source = source
+        self._add = add
+        self.fingerprint = 0
+
+    @classmethod
+    def of(cls, sources: set[Source]) -> Choice:
+        """Just these."""
+        choice = cls(sources)
+        for source in sources:
+            choice.fingerprint ^= hash(source.name)
+        return choice
+
+    @classmethod
+    def changed(cls, scope: Scope | None, source: Source | None, *, add: bool) -> Choice:
+        """Those of a scope, with a source (or without it); the scope must not change meanwhile."""
+        choice = cls(set() if scope is None else scope.sources, source, add=add)
+        choice.fingerprint = 0 if scope is None else scope.fingerprint
+        if source is not None:
+            choice.fingerprint ^= hash(source.name)
+        return choice
+
+    def __len__(self) -> int:
+        return len(self._base) + (0 if self._source is None else 1 if self._add else -1)
+
+    def equals(self, sources: set[Source]) -> bool:
+        """Whether these are the same."""
+        if self._source is None:
+            return sources is self._base or sources == self._base
+        if len(sources) != len(self) or (self._source in sources) != self._add:
+            return False
+        return self._base <= sources if self._add else sources <= self._base
+
+    def all(self) -> set[Source]:
+        """The set itself, one's own."""
+        sources = set(self._base)
+        if self._source is not None:
+            (sources.add if self._add else sources.discard)(self._source)
+        return sources
+
+
 class ScopeView(NamedTuple):
     """A scope for people: its step, the policies or filters in it by name, and the named ports of its
     pods."""
@@ -137,20 +193,17 @@ class ScopeTable:
         self.touched: set[Source] = set()
         self.dirty: set[tuple[Scope, Source]] = set()
 
-    def find(
-        self, step: Step, namespace: str, sources: set[Source], ports: frozenset[NamedPort]
-    ) -> Scope | None:
+    def find(self, step: Step, namespace: str, chosen: Choice, ports: frozenset[NamedPort]) -> Scope | None:
         """The scope of exactly this, if there is one."""
-        signature = step, namespace, fingerprint(sources), ports
-        candidates = self._by_signature.get(signature, ())
-        return next((scope for scope in candidates if scope.sources == sources), None)
+        candidates = self._by_signature.get((step, namespace, chosen.fingerprint, ports), ())
+        return next((scope for scope in candidates if chosen.equals(scope.sources)), None)
 
-    def create(self, step: Step, namespace: str, sources: set[Source], ports: frozenset[NamedPort]) -> Scope:
+    def create(self, step: Step, namespace: str, chosen: Choice, ports: frozenset[NamedPort]) -> Scope:
         """A new scope; nothing holds it yet."""
+        sources = chosen.all()
         names = Counter(name for source in sources for name in source.names_at(step))
-        scope = Scope(
-            self._number(step.space), step, namespace, set(sources), fingerprint(sources), names, ports
-        )
+        number = self._number(step.space)
+        scope = Scope(number, step, namespace, sources, chosen.fingerprint, names, ports)
         self.living.add(scope)
         self.born.add(scope)
         self.touched |= sources
@@ -186,7 +239,7 @@ class ScopeTable:
         else:
             scope.sources.discard(source)
             source.scopes.discard(scope)
-            scope.port_names.subtract(names)
+            scope.port_names = scope.port_names - Counter(names)
             self.dirty.add((scope, source))
         scope.fingerprint ^= hash(source.name)
         self.touched.add(source)
@@ -238,14 +291,8 @@ class ScopeTable:
             del self._by_signature[scope.signature]
 
 
-def fingerprint(sources: Iterable[Source]) -> int:
-    """Equal for equal sets, and soon worked out where one more or less is known."""
-    result = 0
-    for source in sources:
-        result ^= hash(source.name)
-    return result
-
-
 def ports_under(names: Counter[PortName], ports: Iterable[NamedPort]) -> frozenset[NamedPort]:
     """Those of a pod's named ports that are asked for."""
+    if not names:
+        return NO_PORTS
     return frozenset(port for port in ports if names[port.name, port.protocol] > 0)

@@ -13,13 +13,24 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from wildcard_operator.compiler.matching import SelectorIndex
-from wildcard_operator.compiler.scopes import POD_STEPS, POLICY, Scope, ScopeTable, Source, Step, ports_under
+from wildcard_operator.compiler.scopes import (
+    NO_PORTS,
+    POD_STEPS,
+    POLICY,
+    Choice,
+    Scope,
+    ScopeTable,
+    Source,
+    Step,
+    ports_under,
+)
 from wildcard_operator.model.objects import namespace_of
 from wildcard_operator.model.rulesets import Nodes, Pods
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from wildcard_operator.compiler.scopes import PortName
     from wildcard_operator.model.addresssets import NamedPort
     from wildcard_operator.model.objects import Labels, Namespace, Pod
     from wildcard_operator.model.rulesets import Namespaces, RuleSet
@@ -127,7 +138,7 @@ class Selection:
                 sources.setdefault(step, set()).add(source)
         for step, chosen in sources.items():
             names = Counter(name for source in chosen for name in source.names_at(step))
-            self._put([profile], step, chosen, ports_under(names, profile.ports))
+            self._put([profile], step, Choice.of(chosen), ports_under(names, profile.ports))
 
     def _selecting(self, profile: Profile) -> Iterator[Source]:
         own = self._own.get(profile.namespace)
@@ -155,7 +166,9 @@ class Selection:
         """Let a source in where it selects, and out where it does not."""
         wanted = set(selected)
         for step in POD_STEPS:
-            there = [scope for scope in source.scopes if scope.step == step]
+            there = [scope for scope in source.scopes if scope.step is step]
+            if not there and step not in source.steps:
+                continue
             has = {profile for scope in there for profile in scope.holders}
             in_step = wanted if step in source.steps else set()
             coming: dict[Scope | None, list[Profile]] = defaultdict(list)
@@ -179,38 +192,31 @@ class Selection:
     ) -> None:
         """Profiles that hold `scope` need one with (or without) a source; or with other ports, if none is
         given."""
-        sources = set() if scope is None else set(scope.sources)
+        chosen = Choice.changed(scope, source, add=add)
         names = Counter() if scope is None else Counter(scope.port_names)
         if source is not None:
-            (sources.add if add else sources.discard)(source)
-            (names.update if add else names.subtract)(source.names_at(step))
-        by_ports: dict[frozenset[NamedPort], list[Profile]] = defaultdict(list)
-        for profile in profiles:
-            by_ports[ports_under(names, profile.ports)].append(profile)
-        for ports, group in by_ports.items():
-            if scope is not None and self._stays(scope, group, sources, ports):
+            asked = Counter(source.names_at(step))
+            names = names + asked if add else names - asked
+        for ports, group in _by_ports(names, profiles).items():
+            if scope is not None and self._stays(scope, group, chosen, ports):
                 if source is not None:
                     self._scopes.change(scope, source, add=add)
                 self._scopes.set_ports(scope, ports)
             else:
-                self._put(group, step, sources, ports)
+                self._put(group, step, chosen, ports)
 
-    def _stays(
-        self, scope: Scope, group: list[Profile], sources: set[Source], ports: frozenset[NamedPort]
-    ) -> bool:
+    def _stays(self, scope: Scope, group: list[Profile], chosen: Choice, ports: frozenset[NamedPort]) -> bool:
         """Whether a scope can change in place: all of its holders go, and to where nobody is yet."""
-        if not sources or len(group) < len(scope.holders):
+        if not chosen or len(group) < len(scope.holders):
             return False
-        return self._scopes.find(scope.step, scope.namespace, sources, ports) in {None, scope}
+        return self._scopes.find(scope.step, scope.namespace, chosen, ports) in {None, scope}
 
-    def _put(
-        self, profiles: list[Profile], step: Step, sources: set[Source], ports: frozenset[NamedPort]
-    ) -> None:
+    def _put(self, profiles: list[Profile], step: Step, chosen: Choice, ports: frozenset[NamedPort]) -> None:
         namespace = profiles[0].namespace if step.layer == POLICY else ""
         target = None
-        if sources:
-            target = self._scopes.find(step, namespace, sources, ports)
-            target = target or self._scopes.create(step, namespace, sources, ports)
+        if chosen:
+            target = self._scopes.find(step, namespace, chosen, ports)
+            target = target or self._scopes.create(step, namespace, chosen, ports)
         for profile in profiles:
             old = profile.scopes.pop(step, None)
             if target is not None:
@@ -244,6 +250,16 @@ class Selection:
         else:
             self._wide.discard(source, subject.selector)
             self._wide_sources.pop(source, None)
+
+
+def _by_ports(names: Counter[PortName], profiles: list[Profile]) -> dict[frozenset[NamedPort], list[Profile]]:
+    """Profiles by what they have under the named ports that are asked for: mostly none is."""
+    if not names:
+        return {NO_PORTS: profiles}
+    found: dict[frozenset[NamedPort], list[Profile]] = defaultdict(list)
+    for profile in profiles:
+        found[ports_under(names, profile.ports)].append(profile)
+    return found
 
 
 def _subject(source: Source) -> Pods | None:

@@ -55,7 +55,11 @@ class Selector:
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether these labels are selected."""
-        return all(requirement.matches(labels) for requirement in self.requirements)
+        # A loop, as this is what the compiler does most: a generator would take twice the time.
+        for requirement in self.requirements:  # noqa: SIM110
+            if not requirement.matches(labels):
+                return False
+        return True
 
     @property
     def keys(self) -> frozenset[str]:
