@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 import yaml
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+
 from support.bpffs import mounted_bpffs
 from wildcard_operator.agent.manifests import ManifestSource
 from wildcard_operator.cli.agent import running_node
@@ -24,7 +25,7 @@ from wildcard_operator.compiler.config import NodeConfig
 from wildcard_operator.datapath.maps import Capacities
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from support.topology import Node
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the clusters of `tests/cases` out of namespaces, and changes them from step to step.
 
-Three nodes, one of them with its pods on a bridge, each with an agent. An address that belongs to no pod and no node
-is a host outside of the cluster, or, in a node's pod range, a pod that the API does not know.
+Three nodes, one of them with its pods on a bridge, each with an agent. An address that belongs to no pod and
+no node is a host outside of the cluster, or, in a node's pod range, a pod that the API does not know.
 """
 
 from __future__ import annotations
@@ -108,7 +108,9 @@ class CaseCluster:
                 self._homes.update(dict.fromkeys(addresses, pod.netns))
 
     def _homes_of_nodes(self) -> set[str]:
-        return {address for node in self.nodes.values() for address in (*node.addresses, *self._extra[node.name])}
+        return {
+            address for node in self.nodes.values() for address in (*node.addresses, *self._extra[node.name])
+        }
 
     def _node_of(self, address: str) -> str | None:
         """The node in whose pod range an address lies."""

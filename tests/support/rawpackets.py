@@ -8,6 +8,7 @@ import struct
 
 _CRC32C_POLYNOMIAL = 0x82F63B78  # Castagnoli, reflected
 SCTP_INIT, SCTP_INIT_ACK = 1, 2
+ICMP_ECHO = (8, 0)  # type and code
 
 
 def _crc_table() -> list[int]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Self
 
 from pyroute2.netlink.exceptions import NetlinkError
+
 from support.netns import Namespace
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ class Node:
         """End a pod; its interface and routes go with it."""
         pod = self.pods.pop(name)
         for address in pod.addresses if self.cni == "bridge" else ():
-            # A pod that gets the address next has another MAC address, and neighbours are locked for a second.
+            # A pod that gets the address next has another MAC address, and neighbours are locked for a
+            # second.
             with suppress(NetlinkError):
                 self.netns.netlink.neigh("del", dst=address, ifindex=self.bridge_index)
         self.netns.netlink.link("del", index=pod.host_index)
@@ -125,7 +127,7 @@ class Node:
         self.netns.nft(f"""
             table {family} services {{
                 chain prerouting {{ type nat hook prerouting priority dstnat; {rule}; }}
-                chain output {{ type nat hook output priority dstnat; {rule}; }}
+                chain output {{ type nat hook output priority -100; {rule}; }}
                 chain postrouting {{ type nat hook postrouting priority srcnat;
                     {family} saddr {target} {family} daddr {target} masquerade; }}
             }}""")
@@ -135,7 +137,7 @@ class Node:
         for cidr in self.pod_cidrs:
             family = "ip6" if ":" in cidr else "ip"
             self.netns.nft(f"""
-                table {family} masquerade {{
+                table {family} masquerading {{
                     chain postrouting {{ type nat hook postrouting priority srcnat;
                         {family} saddr {cidr} oifname "eth0" masquerade; }}
                 }}""")
