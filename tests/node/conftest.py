@@ -1,72 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes with three pods and an agent, one of each manner of attaching pods, shared by a module's tests."""
+"""Stages of either manner of attaching pods, shared by the tests of a module."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
-from support.agents import LocalAgent
-from support.objects import Object, pod_object
-from support.topology import Fabric, Node, Pod
+from support.stage import Stage, built_stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@dataclass
-class Stage:
-    """A node with pods a, b and c, and what its agent was told."""
-
-    fabric: Fabric
-    node: Node
-    agent: LocalAgent
-
-    @property
-    def pods(self) -> dict[str, Pod]:
-        """The pods by name."""
-        return self.node.pods
-
-    def apply(self, *objects: Object) -> None:
-        """Let these be in force, beside the pods."""
-        self.agent.manifests.write("policies.yaml", *objects)
-        self.agent.settle()
-
-    def add_pod(self, name: str, *addresses: str) -> Pod:
-        """Start a pod and tell the agent."""
-        pod = self.node.add_pod(name, *addresses)
-        self.tell_pods()
-        return pod
-
-    def tell_pods(self) -> None:
-        """Write the Pods as they are now."""
-        self.agent.apply(*(pod_object(pod, self.node.name) for pod in self.pods.values()), file="pods.yaml")
-
-
-def stage(cni: str) -> Iterator[Stage]:
-    """A node with three pods and an agent."""
-    with Fabric() as fabric:
-        node = fabric.add_node("node-1", cni)  # type: ignore[arg-type]
-        for number, name in enumerate("abc", start=11):
-            node.add_pod(name, f"10.244.1.{number}", f"fd00:10:244:1::{number}")
-        with LocalAgent(node) as agent:
-            built = Stage(fabric, node, agent)
-            built.tell_pods()
-            yield built
-
-
 @pytest.fixture(scope="module")
 def routed() -> Iterator[Stage]:
     """Pods with a veth and a host route each."""
-    yield from stage("ptp")
+    with built_stage("ptp") as built:
+        yield built
 
 
 @pytest.fixture(scope="module")
 def bridged() -> Iterator[Stage]:
     """Pods on one bridge."""
-    yield from stage("bridge")
+    with built_stage("bridge") as built:
+        yield built
 
 
 @pytest.fixture(scope="module", params=["routed", "bridged"])

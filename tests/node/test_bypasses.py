@@ -25,12 +25,13 @@ from scapy.packet import Raw
 from support.agents import total
 from support.objects import pod_object, policy
 from support.rawpackets import ICMP_ECHO, icmp_message
+from support.reach import datagram_arrives
 from support.wire import Sender, Wire, mac_of, token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Stage
+    from support.stage import Stage
 
 DENY_B = policy("deny", "b")
 OPEN = policy("open", "b", ingress=[{}])
@@ -212,38 +213,21 @@ def test_an_echo_request_with_the_id_of_an_allowed_ping_is_judged_by_itself(eith
     assert _ping(either, "b", "a", 4711)
 
 
-def _datagram(stage: Stage, source: tuple[str, int], destination: tuple[str, int]) -> bool:
-    """One datagram between bound ports; whether it arrives."""
-    sockets = []
-    for name, port in (source, destination):
-        with stage.pods[name].netns.entered():
-            made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        made.bind((stage.pods[name].address(4), port))
-        sockets.append(made)
-    with sockets[0], sockets[1]:
-        sockets[1].settimeout(0.3)
-        sockets[0].sendto(b"x", (stage.pods[destination[0]].address(4), destination[1]))
-        try:
-            return sockets[1].recv(10) == b"x"
-        except TimeoutError:
-            return False
-
-
 def test_a_stale_connection_entry_opens_no_port(either: Stage) -> None:
     either.apply()
-    assert _datagram(either, ("a", 4001), ("b", 53))
+    assert datagram_arrives(either.pods["a"], 4001, either.pods["b"], 53)
     either.apply(DENY_B)
 
-    assert not _datagram(either, ("a", 4001), ("b", 53))
-    assert not _datagram(either, ("a", 53), ("b", 4001))
+    assert not datagram_arrives(either.pods["a"], 4001, either.pods["b"], 53)
+    assert not datagram_arrives(either.pods["a"], 53, either.pods["b"], 4001)
 
 
 def test_a_denied_datagram_does_not_make_the_answer_to_it_pass(either: Stage) -> None:
     either.apply(DENY_B, policy("a-sends-nothing", "a", policyTypes=["Egress"]))
-    assert not _datagram(either, ("a", 4002), ("b", 53))
+    assert not datagram_arrives(either.pods["a"], 4002, either.pods["b"], 53)
     either.apply(policy("a-receives-nothing", "a"))
 
-    assert not _datagram(either, ("b", 53), ("a", 4002))
+    assert not datagram_arrives(either.pods["b"], 53, either.pods["a"], 4002)
 
 
 def test_what_the_node_sends_in_a_clients_name_is_judged_as_the_clients(either: Stage) -> None:
@@ -268,8 +252,8 @@ def test_what_the_node_sends_in_a_clients_name_is_judged_as_the_clients(either: 
 def test_connection_tracking_taken_away_in_mid_flow_opens_nothing(either: Stage, disturbance: str) -> None:
     either.apply(DENY_B)
     node = either.node.netns
-    assert not _datagram(either, ("a", 4003), ("b", 53))
-    assert _datagram(either, ("b", 4004), ("a", 53))
+    assert not datagram_arrives(either.pods["a"], 4003, either.pods["b"], 53)
+    assert datagram_arrives(either.pods["b"], 4004, either.pods["a"], 53)
     if disturbance == "our table removed":
         node.nft("delete table inet wildcard-operator")
     elif disturbance == "all rules flushed":
@@ -278,15 +262,17 @@ def test_connection_tracking_taken_away_in_mid_flow_opens_nothing(either: Stage,
         with node.entered(), NFCTSocket() as conntrack:
             conntrack.flush()
 
-    assert not _datagram(either, ("a", 4003), ("b", 53))
-    assert not _datagram(either, ("a", 53), ("b", 4004))  # an answer no more: nobody knows the question
+    assert not datagram_arrives(either.pods["a"], 4003, either.pods["b"], 53)
+    assert not datagram_arrives(
+        either.pods["a"], 53, either.pods["b"], 4004
+    )  # an answer no more: nobody knows the question
     either.agent.settle()
     tables = node.run("nft", "list", "tables")
     assert "table inet wildcard-operator" in tables
     assert ("table bridge wildcard-operator" in tables) == (either.node.cni == "bridge")
-    assert not _datagram(either, ("a", 4003), ("b", 53))
-    assert _datagram(either, ("b", 4005), ("a", 53))
-    assert _datagram(either, ("a", 53), ("b", 4005))
+    assert not datagram_arrives(either.pods["a"], 4003, either.pods["b"], 53)
+    assert datagram_arrives(either.pods["b"], 4005, either.pods["a"], 53)
+    assert datagram_arrives(either.pods["a"], 53, either.pods["b"], 4005)
 
 
 def test_a_pod_is_isolated_before_its_address_is_known(either: Stage) -> None:
@@ -304,7 +290,7 @@ def test_a_pod_is_isolated_before_its_address_is_known(either: Stage) -> None:
     try:
         either.agent.apply(node, *known, waiting, file="pods.yaml")
 
-        assert not _datagram(either, ("a", 4006), ("d", 53))
+        assert not datagram_arrives(either.pods["a"], 4006, either.pods["d"], 53)
         assert events(either, "unknown_pod") > 0
     finally:
         either.node.remove_pod("d")

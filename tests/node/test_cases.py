@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from support.casecluster import CaseCluster
 from support.cases import Case, case_files, load_file
 

@@ -35,7 +35,7 @@ from support.wire import Sender
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Stage
+    from support.stage import Stage
 
 ALLOWED = policy(
     "some-ports",

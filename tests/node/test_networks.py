@@ -13,41 +13,16 @@ import pytest
 
 from support.agents import LocalAgent, total
 from support.objects import pod_object, policy, wildcard_filter
+from support.reach import connects
 from support.topology import Fabric
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Stage
-
-    from support.netns import Namespace
+    from support.stage import Stage
 
 SERVICES = {4: "10.96.0.10", 6: "fd00:10:96::10"}
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
-
-
-def connects(
-    client: Namespace, server: Namespace, called: str, port: int, served: int | None = None, source: str = ""
-) -> bool:
-    """Whether a TCP connection to `called` reaches a server on port `served`; `source` is the caller's
-    address.
-    """
-    family = socket.AF_INET6 if ":" in called else socket.AF_INET
-    with server.entered():
-        listener = socket.create_server(("", served or port), family=family, backlog=1)
-    with client.entered():
-        caller = socket.socket(family)
-    with listener, caller:
-        if source:
-            caller.bind((source, 0))
-        caller.settimeout(0.5)
-        try:
-            caller.connect((called, port))
-        except TimeoutError:
-            return False
-        listener.settimeout(1)
-        listener.accept()[0].close()
-        return True
 
 
 def may_call(app: str, port: int) -> dict[str, object]:

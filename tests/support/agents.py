@@ -86,8 +86,10 @@ class LocalAgent:
         config: NodeConfig | None = None,
         capacities: Capacities = SMALL,
         bpffs: Path | None = None,
+        established: str = "judge",
     ) -> None:
         self.node = node
+        self._established = established
         self._config = config or NodeConfig()
         self._capacities = capacities
         self._bpffs = bpffs
@@ -100,7 +102,9 @@ class LocalAgent:
             self.bpffs = self._bpffs or stack.enter_context(mounted_bpffs())
             stack.enter_context(self.node.netns.entered())
             source = ManifestSource(folder, self.node.name)
-            built = running_node(source, self.node.name, self.bpffs, self._config, self._capacities)
+            built = running_node(
+                source, self.node.name, self.bpffs, self._config, self._capacities, self._established
+            )
             self.agent, self.registry = stack.enter_context(built)
             self._stack = stack.pop_all()
         return self
