@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from wildcard_operator.model.entries import PLACE_BITS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 RANK_BITS: Final = 32 - PLACE_BITS
 FIRST_RANK: Final = 1
@@ -36,20 +36,16 @@ class RankList:
     def __len__(self) -> int:
         return len(self._names)
 
-    def add(self, names: Iterable[Name]) -> bool:
+    def add(self, names: Collection[Name]) -> bool:
         """Put names in; True where others got new ranks by it."""
+        if len(names) > len(self._names):
+            others = bool(self._names)
+            self._names = sorted([*self._names, *names])
+            self._spread()
+            return others
         renumbered = False
         for name in names:
-            index = bisect_left(self._names, name)
-            low = self._ranks[self._names[index - 1]] if index else FIRST_RANK - 1
-            high = self._ranks[self._names[index]] if index < len(self._names) else 1 << RANK_BITS
-            self._names.insert(index, name)
-            rank = _between(low, high, first=index == 0, last=index == len(self._names) - 1)
-            if low < rank < high:
-                self._ranks[name] = rank
-            else:
-                self._spread()
-                renumbered = True
+            renumbered |= self._insert(name)
         return renumbered
 
     def remove(self, names: Iterable[Name]) -> None:
@@ -58,11 +54,26 @@ class RankList:
             del self._names[bisect_left(self._names, name)]
             del self._ranks[name]
 
+    def _insert(self, name: Name) -> bool:
+        index = bisect_left(self._names, name)
+        low = self._ranks[self._names[index - 1]] if index else FIRST_RANK - 1
+        high = self._ranks[self._names[index]] if index < len(self._names) else 1 << RANK_BITS
+        self._names.insert(index, name)
+        rank = _between(low, high, first=index == 0, last=index == len(self._names) - 1)
+        if low < rank < high:
+            self._ranks[name] = rank
+            return False
+        self._spread()
+        return True
+
     def _spread(self) -> None:
-        if len(self._names) >= 1 << RANK_BITS:
-            raise OverflowError(f"more than {1 << RANK_BITS} policies of one priority on one node")
-        step = ((1 << RANK_BITS) - FIRST_RANK) // (len(self._names) + 1)
-        self._ranks = {name: (place + 1) * step for place, name in enumerate(self._names)}
+        """Number all anew, half of the room in front and half behind: names often come in order."""
+        step = (1 << RANK_BITS) // (2 * (len(self._names) + 1))
+        if not step:
+            raise OverflowError(f"more than {1 << (RANK_BITS - 1)} policies of one priority on one node")
+        step = min(step, _STEP)
+        first = ((1 << RANK_BITS) - step * len(self._names)) // 2
+        self._ranks = {name: first + place * step for place, name in enumerate(self._names)}
 
 
 def _between(low: int, high: int, *, first: bool, last: bool) -> int:

@@ -38,6 +38,7 @@ DEFAULT_DENY_RULE = "default-deny"
 
 _AskedName = tuple[Pods, str, int]
 _RuleKey = tuple[Direction, str]
+_ListKey = tuple[int, str]
 
 
 @dataclass(slots=True)
@@ -49,6 +50,10 @@ class _InForce:
     names: frozenset[_AskedName]
     ranks: tuple[Name, ...]
     ids: dict[_RuleKey, int] = field(default_factory=dict)
+
+    def place(self) -> tuple[object, ...]:
+        """What its order among others follows from."""
+        return _list_key(self.ruleset), self.ranks
 
     def selectors(self) -> frozenset[Pods]:
         """Peers whose classes its entries depend on."""
@@ -64,8 +69,8 @@ class ScopeEntries:
         self._ids = ids
         self._in_force: dict[Source, _InForce] = {}
         self._users: dict[Pods, dict[Source, None]] = {}
-        self._ranks: dict[tuple[int, str], RankList] = {}
-        self._in_rank_list: dict[tuple[int, str], dict[Source, None]] = {}
+        self._ranks: dict[_ListKey, RankList] = {}
+        self._in_list: dict[_ListKey, dict[Source, None]] = {}
         self._entries: dict[Scope, dict[Source | None, frozenset[Entry]]] = {}
         self._deny_ids: dict[Scope, int] = {}
         self._families: frozenset[int] = frozenset()
@@ -85,13 +90,18 @@ class ScopeEntries:
     def register(self) -> None:
         """Let sources that came into their first scope ask for peers, and those without any let go."""
         touched, self._scopes.touched = self._scopes.touched, set()
+        unranked: dict[_ListKey, list[Source]] = {}
         for source in sorted(touched, key=lambda source: source.name):
             before = self._in_force.get(source)
             if before is not None and before.ruleset is source.ruleset and source.scopes:
                 continue
-            now = self._take(source, before) if source.scopes else None
+            now = self._take(source) if source.scopes else None
             if before is not None:
                 self._give_back(source, before, now)
+            if now is not None and (before is None or before.place() != now.place()):
+                unranked.setdefault(_list_key(now.ruleset), []).append(source)
+        for key, sources in unranked.items():
+            self._rank(key, sources)
 
     def refresh(self, changed: Iterable[Pods]) -> tuple[set[Entry], set[Entry]]:
         """Entries added and removed since the last call; `changed` are peers with other class prefixes."""
@@ -140,7 +150,7 @@ class ScopeEntries:
     def _compile(self, scope: Scope, source: Source) -> frozenset[Entry]:
         in_force = self._in_force[source]
         ruleset = in_force.ruleset
-        ranks = self._ranks[_rank_list(ruleset)]
+        ranks = self._ranks[_list_key(ruleset)]
         families = FAMILIES if scope.step.layer == HOST else sorted(self._families)
         entries: set[Entry] = set()
         for rule in ruleset.rules:
@@ -185,7 +195,7 @@ class ScopeEntries:
         if rule_id is not None:
             self._ids.give_back(rule_id)
 
-    def _take(self, source: Source, before: _InForce | None) -> _InForce:
+    def _take(self, source: Source) -> _InForce:
         ruleset = source.ruleset
         now = _InForce(ruleset, _peers_of(ruleset), _names_of(ruleset), _rank_names(source.name, ruleset))
         now.ids = {
@@ -197,10 +207,6 @@ class ScopeEntries:
             self._peers.use_name(*name)
         for selector in now.selectors():
             self._users.setdefault(selector, {})[source] = None
-        if before is None or (_rank_list(before.ruleset), before.ranks) != (_rank_list(ruleset), now.ranks):
-            if before is not None:
-                self._unrank(source, before)
-            self._rank(source, now)
         self._in_force[source] = now
         return now
 
@@ -215,28 +221,29 @@ class ScopeEntries:
                 del self._users[selector]
         for number in before.ids.values():
             self._ids.give_back(number)
-        if now is None:
+        if now is None or before.place() != now.place():
             self._unrank(source, before)
+        if now is None:
             del self._in_force[source]
 
-    def _rank(self, source: Source, in_force: _InForce) -> None:
-        """Give a source its place among those of one priority; others may have to be numbered anew."""
-        key = _rank_list(in_force.ruleset)
-        neighbours = self._in_rank_list.setdefault(key, {})
-        if self._ranks.setdefault(key, RankList()).add(in_force.ranks):
+    def _rank(self, key: _ListKey, sources: list[Source]) -> None:
+        """Give sources their place among those of one priority; others may have to be numbered anew."""
+        neighbours = self._in_list.setdefault(key, {})
+        names = [name for source in sources for name in self._in_force[source].ranks]
+        if self._ranks.setdefault(key, RankList()).add(names):
             for other in neighbours:
                 self._scopes.dirty.update((scope, other) for scope in other.scopes)
-        neighbours[source] = None
+        neighbours.update(dict.fromkeys(sources))
 
-    def _unrank(self, source: Source, in_force: _InForce) -> None:
-        key = _rank_list(in_force.ruleset)
-        self._ranks[key].remove(in_force.ranks)
-        del self._in_rank_list[key][source]
-        if not self._in_rank_list[key]:
-            del self._in_rank_list[key], self._ranks[key]
+    def _unrank(self, source: Source, before: _InForce) -> None:
+        key = _list_key(before.ruleset)
+        self._ranks[key].remove(before.ranks)
+        del self._in_list[key][source]
+        if not self._in_list[key]:
+            del self._in_list[key], self._ranks[key]
 
 
-def _rank_list(ruleset: RuleSet) -> tuple[int, str]:
+def _list_key(ruleset: RuleSet) -> _ListKey:
     """Those that names sort among one another: of one priority, and of one namespace as scopes are."""
     return ruleset.priority, ruleset.source.namespace
 
