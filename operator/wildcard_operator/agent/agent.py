@@ -66,10 +66,21 @@ class Agent:
         self._started = False
         self._whole = True
         self._insecure = True
+        self._attached = False
+        self._busy_since: float | None = None
         self._host: HostState | None = datapath.host
         self._problems: set[Problem] = set()
         self._conditions: set[NodeCondition | Condition] = set()
         self._remarks: tuple[Condition, ...] = ()
+
+    def ready(self) -> bool:
+        """Whether the kernel judges by this agent's tables; any thread may ask."""
+        return self._started and self._attached
+
+    def busy_seconds(self) -> float:
+        """How long the present turn has lasted, 0 between turns; any thread may ask."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def run(self, stop: int) -> None:
         """Work until the descriptor `stop` is readable."""
@@ -91,7 +102,7 @@ class Agent:
 
         `host`, `tables`: the host's network, or somebody's nftables rules, changed.
         """
-        seen = time.monotonic()
+        seen = self._busy_since = time.monotonic()
         events = list(self._source.poll())
         if host:
             self._network.drain()
@@ -106,6 +117,7 @@ class Agent:
         if events or tables or self._insecure:
             self._secure(disturbed=tables)
         self._report()
+        self._busy_since = None
 
     def _program(self, seen: float) -> None:
         if not self._started:
@@ -148,7 +160,7 @@ class Agent:
         try:
             conditions = self._datapath.secure(disturbed=disturbed)
         except (DatapathError, OSError) as error:
-            self._insecure = True
+            self._insecure, self._attached = True, False
             self._instruments.errors.labels("attach").inc()
             log.error("enforcement is not complete", error=str(error))
             if isinstance(error, DatapathError):
@@ -156,7 +168,7 @@ class Agent:
             return
         # Our own tables are news to us as well.
         self._nftables.drain()
-        self._insecure = bool(conditions)
+        self._insecure, self._attached = bool(conditions), True
         self._tell("condition", conditions, self._remarks)
         self._readings.conditions_are(conditions)
         self._outlet.secured(conditions, self._remarks, self._datapath.xdp_modes)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 import click
 import structlog
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 
 from wildcard_operator.agent.agent import Agent
+from wildcard_operator.agent.endpoints import serving
 from wildcard_operator.agent.kubernetes import KubernetesSource
 from wildcard_operator.agent.manifests import ManifestSource
 from wildcard_operator.agent.outlet import Silent
@@ -67,7 +68,12 @@ log = structlog.get_logger(__name__)
     default=DEFAULT_BPFFS,
     help="A bpffs; what is pinned below it keeps enforcing while no agent runs.",
 )
-@click.option("--metrics-port", type=click.IntRange(0, 65535), default=0, help="Serve /metrics; 0 does not.")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="Serve /metrics, /readyz and /healthz; 0 does not.",
+)
 @click.option(
     "--unknown-pods",
     type=click.Choice([mode.value for mode in UnknownPodsMode]),
@@ -119,10 +125,10 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter an option
         source, outlet = follow(manifests, kubeconfig, node, namespace)
         with running_node(source, node, bpffs, config, capacities, established, outlet) as built:
             agent, registry = built
-            if metrics_port:
-                start_http_server(metrics_port, registry=registry)
-            with stop_signals() as stop:
-                agent.run(stop)
+            with ExitStack() as stack:
+                if metrics_port:
+                    stack.enter_context(serving(metrics_port, registry, agent.ready, agent.busy_seconds))
+                agent.run(stack.enter_context(stop_signals()))
     except DatapathError as error:
         log.error("cannot enforce", reason=error.condition.reason.value, message=str(error))
         sys.exit(1)

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 _COMMANDS: Final = MappingProxyType(
     {
+        "agents": "Wait for the agents of all nodes, or take them away.",
         "classify": "Match packets against rules in a wildcard map in the kernel.",
         "compile": "Show the addresses and entries that a node gets.",
         "dump": "Show what is in force in this node's kernel.",
