@@ -15,6 +15,7 @@ import numpy as np
 
 from wildcard_operator.wildcardmap import bpfsys
 from wildcard_operator.wildcardmap.bpfsys import MapType
+from wildcard_operator.wildcardmap.btf import symbol_offset
 from wildcard_operator.wildcardmap.libbpf import BpfObject
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def measure(rules: sets.Boxes, packets: npt.NDArray[np.uint8]) -> KernelMaps:
     }
     keys = {row.tobytes() for rows in (packets, rules.low) for row in rows}
     with BpfObject(OBJECT) as program:
-        program.set_constants(".rodata", struct.pack("=II", offset, 8 * size))
+        for name, number in (("address_offset", offset), ("address_bits", 8 * size)):
+            program.set_constants(".rodata", struct.pack("=I", number), symbol_offset(OBJECT, name))
         _put(program, "lpm", MapType.LPM_TRIE, prefixes)
         _put(program, "hash", MapType.HASH, keys)
         program.load()
