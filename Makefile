@@ -45,6 +45,9 @@ $(OBJECTS)/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h bpf/lib/*.h bpf/wildcard/*.h)
 kube-tools: ## Build the Kubernetes binaries that the cluster tests run (ten minutes, once)
 	@tests/support/kubetools/build.sh
 
+demo: setup ## Watch policies decide on real packets, in half a minute
+	@PYTHONPATH=tests $(BIN)/python hack/demo/demo.py
+
 test: setup lint ## Run every check and test that CI runs
 	$(PYTEST) -m 'not long' tests
 
@@ -77,6 +80,9 @@ format: setup ## Format the sources
 	$(BIN)/ruff check --fix-only -q .
 	$(BIN)/ruff format -q .
 	clang-format-19 -i $$(git ls-files 'bpf/*.h' 'bpf/*.c' 'examples/*.c' 'tests/*.c')
+
+bench-compiler: setup ## The compiler's times, memory and entries; writes docs/performance-compiler.md
+	nice $(BIN)/python bench/compiler.py
 
 clean: ## Remove what was built
 	rm -rf $(VENV) $(OBJECTS) bpf/vmlinux.h build dist

@@ -112,57 +112,49 @@ class Agent:
             self._nftables.drain()
         for event in events:
             self._compiler.apply(event)
-        if self._source.synced() and (events or self._whole):
-            self._program(seen)
-        if events or tables or self._insecure:
+        committed = self._source.synced() and bool(events or self._whole) and self._program()
+        if self._started and (committed or tables or self._insecure):
             self._secure(disturbed=tables)
+        if committed:
+            self._instruments.commits.inc()
+            self._instruments.latency.observe(time.monotonic() - seen)
         self._report()
-        self._busy_since = None
 
-    def _program(self, seen: float) -> None:
+    def _program(self) -> bool:
+        """Bring what the compiler has into the kernel; whether anything was."""
         if not self._started:
             self._compiler.forget_old_rules()
         delta = self._compiler.delta()
         if delta.conditions is not None:
             self._remarks = delta.conditions
         try:
-            committed = self._commit(delta)
+            return self._commit(delta)
         except (WildcardError, OSError) as error:
             self._whole = True
             self._instruments.errors.labels("commit").inc()
-            log.error("change refused, the former state stays in force", error=str(error))
-            return
-        if committed:
-            self._instruments.commits.inc()
-            self._instruments.latency.observe(time.monotonic() - seen)
+            log.critical("change refused, the former state stays in force", error=str(error))
+            return False
 
     def _commit(self, delta: NodeDelta) -> bool:
         """After a failure a delta says too little: then the whole is put in place."""
         if self._whole:
-            tables = self._compiler.tables()
-            self._datapath.start(tables, self._host or self._datapath.host)
+            self._datapath.start(self._compiler.tables(), self._host or self._datapath.host)
             self._whole, self._started = False, True
-            self._outlet.restarted(tables)
+        elif delta or self._host is not None:
+            self._datapath.commit(delta, self._host)
         else:
-            changed = bool(delta) or self._host is not None
-            if changed:
-                self._datapath.commit(delta, self._host)
-            self._outlet.committed(delta)
-            if not changed:
-                return False
+            return False
         self._host = None
         self._readings.rules_changed(delta.rules_added, delta.rules_removed)
         return True
 
     def _secure(self, *, disturbed: bool) -> None:
-        if not self._started:
-            return
         try:
             conditions = self._datapath.secure(disturbed=disturbed)
         except (DatapathError, OSError) as error:
             self._insecure, self._attached = True, False
             self._instruments.errors.labels("attach").inc()
-            log.error("enforcement is not complete", error=str(error))
+            log.critical("enforcement is not complete", error=str(error))
             if isinstance(error, DatapathError):
                 self._outlet.secured((error.condition,), self._remarks, self._datapath.xdp_modes)
             return

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import struct
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
 from wildcard_operator.datapath.abi import Abi, abi
+from wildcard_operator.model.entries import Entry
 from wildcard_operator.model.net import ADDRESS_BITS, V4, V6, Action, Address, Direction, Prefix
 from wildcard_operator.wildcardmap.rules import ANY, Rule, RuleArrays
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from wildcard_operator.model.entries import AddressRow, Entry, InterfaceScopes
+    from wildcard_operator.model.entries import AddressRow, InterfaceScopes
     from wildcard_operator.wildcardmap.description import Description
 
 _MAPPED: Final = 0xFFFF << 32
@@ -49,6 +50,14 @@ def range_key(prefix: Prefix) -> tuple[bytes, int]:
     """A prefix as (bytes, length) over mapped addresses."""
     length = prefix.length + (_MAPPED_BITS if prefix.family == V4 else 0)
     return address_key(Address(prefix.family, prefix.value)), length
+
+
+def range_of_keys(low: bytes, high: bytes) -> str:
+    """A range over mapped addresses from its least and greatest address, as text."""
+    first, last = int.from_bytes(low[:16]), int.from_bytes(high[:16])
+    length = _length(128, first, last)
+    address = address_of_key(low[:16])
+    return f"{address.text}/{length - _MAPPED_BITS if address.family == V4 else length}"
 
 
 def rule_arrays(description: Description, entries: Sequence[Entry]) -> RuleArrays:
@@ -172,6 +181,11 @@ def interface_key(index: int) -> bytes:
     return index.to_bytes(4, sys.byteorder)
 
 
+def interface_of_key(key: bytes) -> int:
+    """The inverse of `interface_key`."""
+    return int.from_bytes(key[:4], sys.byteorder)
+
+
 def plain_arrays(description: Description, value_size: int, rows: Sequence[tuple[Rule, bytes]]) -> RuleArrays:
     """Rows of a table without counters."""
     if not rows:
@@ -185,3 +199,59 @@ def plain_arrays(description: Description, value_size: int, rows: Sequence[tuple
         rule_ids=[0] * len(rows),
         values=[value for _, value in rows],
     )
+
+
+def entries_of(family: int, arrays: RuleArrays) -> Iterator[Entry]:
+    """The entries that `rule_arrays` wrote, in the order of the arrays."""
+    layout = abi()
+    actions = {number: action for action, number in layout.actions.items()}
+    decisions = np.ascontiguousarray(arrays.value).view(layout.decision).reshape(len(arrays))
+    bits = ADDRESS_BITS[family]
+    for row in range(len(arrays)):
+        low, high = _Key.read(arrays.low[row].tobytes(), bits), _Key.read(arrays.high[row].tobytes(), bits)
+        decision = decisions[row]
+        yield Entry(
+            family=family,
+            scope=low.scope,
+            peer_class=low.peer_class,
+            class_length=_length(32, low.peer_class, high.peer_class),
+            saddr=low.saddr,
+            saddr_length=_length(bits, low.saddr, high.saddr),
+            daddr=low.daddr,
+            daddr_length=_length(bits, low.daddr, high.daddr),
+            sport_min=low.sport,
+            sport_max=high.sport,
+            dport_min=low.dport,
+            dport_max=high.dport,
+            protocol=low.protocol if low.protocol == high.protocol else None,
+            flags_value=int(decision["flags_value"]),
+            flags_mask=int(decision["flags_mask"]),
+            priority=int(arrays.priority[row]),
+            order=int(arrays.order[row]),
+            action=actions[int(decision["action"])],
+            rule=int(arrays.rule_id[row]),
+            audit=bool(decision["audit"]),
+        )
+
+
+class _Key(NamedTuple):
+    scope: int
+    peer_class: int
+    saddr: int
+    daddr: int
+    sport: int
+    dport: int
+    protocol: int
+
+    @classmethod
+    def read(cls, data: bytes, bits: int) -> _Key:
+        size = bits // 8
+        at = _HEAD.size
+        saddr, daddr = data[at : at + size], data[at + size : at + 2 * size]
+        scope, peer_class = _HEAD.unpack_from(data)
+        sport, dport, protocol = _TAIL.unpack_from(data, at + 2 * size)
+        return cls(scope, peer_class, int.from_bytes(saddr), int.from_bytes(daddr), sport, dport, protocol)
+
+
+def _length(bits: int, low: int, high: int) -> int:
+    return bits - (low ^ high).bit_length()
