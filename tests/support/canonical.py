@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A node's tables without their arbitrary numbers, so that two of them can be compared.
 
-Scopes become what their entries say, class prefixes the addresses that they cover, orders their rank in the scope,
-rule ids their names. Two compilers that were told the same things in another order must agree in all of it.
+Scopes become what their entries say, class prefixes the addresses that they cover, orders their rank in the
+scope, rule ids their names. Two compilers that were told the same things in another order must agree in all
+of it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def canonical(tables: NodeTables) -> dict[str, Any]:
         "pods": sorted((pod.namespace, pod.name, pod.addresses) for pod in tables.pods.values()),
         "rules": sorted(map(str, tables.rules.values())),
         "interfaces": {
-            i.interface: [contents.get((family, scope), nothing) for scope in (i.ingress, i.egress) for family in (4, 6)]
+            i.interface: [
+                contents.get((family, scope), nothing) for scope in (i.ingress, i.egress) for family in (4, 6)
+            ]
             for i in tables.interfaces
         },
         "unknown pods": tables.unknown_pods,
@@ -59,7 +62,9 @@ def _content(entries: list[Entry], tables: NodeTables) -> Content:
         rest = (*entry[4:15], entry.priority, orders[entry.priority, entry.order], entry.action, entry.audit)
         key = (bool(entry.class_length), rest, str(tables.rules[entry.rule]))
         peers[key] |= _covered(entry, tables.rows)
-    return frozenset((key, frozenset(addresses)) for key, addresses in peers.items() if addresses or not key[0])
+    return frozenset(
+        (key, frozenset(addresses)) for key, addresses in peers.items() if addresses or not key[0]
+    )
 
 
 def _covered(entry: Entry, rows: Mapping[Address, Any]) -> set[str]:
@@ -79,11 +84,10 @@ def _pod(tables: NodeTables, number: int) -> str:
 
 
 def told_apart(tables: NodeTables) -> dict[int, frozenset[Entry]]:
-    """For each class that an address has, the entries that match it: two classes with equal ones are one too many."""
+    """For each class that an address has, the entries that match it: no two classes should have the same."""
     classes = {row.peer_class for row in tables.rows.values()}
     return {klass: frozenset(e for e in tables.entries if _matches_class(e, klass)) for klass in classes}
 
 
 def _matches_class(entry: Entry, klass: int) -> bool:
     return (klass ^ entry.peer_class) >> (32 - entry.class_length) == 0
-

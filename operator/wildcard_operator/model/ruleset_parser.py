@@ -9,7 +9,7 @@ from typing import Final
 from wildcard_operator.model.entries import Problem, Reason
 from wildcard_operator.model.errors import ObjectRef, Refusal, RefusedError
 from wildcard_operator.model.fields import Value
-from wildcard_operator.model.label_selectors import Selector, parse_requirement, selector
+from wildcard_operator.model.label_selectors import EVERYTHING, Selector, parse_requirement, selector
 from wildcard_operator.model.net import Action, Direction, PortRange, parse_prefix
 from wildcard_operator.model.rulesets import (
     FORMAT_VERSION,
@@ -40,15 +40,20 @@ def ruleset_from_dict(spec: object, source: ObjectRef) -> RuleSet:
     try:
         return _parse(value, problems)
     except RefusedError as refused:
-        return isolating(source, str(refused))
+        return _failed_closed(value, str(refused))
 
 
-def isolating(source: ObjectRef, problem: str) -> RuleSet:
-    """What an unreadable RuleSet becomes: all pods that it could speak of, cut off in both directions."""
-    subject = Pods(Namespaces(source.namespace))
-    return RuleSet(
-        source, subject, 0, isolates=tuple(Direction), problems=(Problem(Reason.UNKNOWN_FORMAT, problem),)
-    )
+def _failed_closed(value: Value, message: str) -> RuleSet:
+    """What an unreadable RuleSet becomes: all pods that it could speak of, cut off in both directions.
+
+    Of one that names nodes as its subject nothing is left but the problem.
+    """
+    problems = (Problem(Reason.UNKNOWN_FORMAT, message),)
+    subject = value.raw.get("subject") if isinstance(value.raw, dict) else None
+    if isinstance(subject, dict) and "nodes" in subject:
+        return RuleSet(value.ref, Nodes(EVERYTHING, Interfaces()), 0, problems=problems)
+    pods = Pods(Namespaces(value.ref.namespace))
+    return RuleSet(value.ref, pods, 0, isolates=tuple(Direction), problems=problems)
 
 
 def _parse(value: Value, problems: list[Problem]) -> RuleSet:

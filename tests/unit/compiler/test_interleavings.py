@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from support.canonical import canonical
 from support.rule_strategies import LABELS, NAMESPACE_LABELS
 from support.strategies import situations
-
 from wildcard_operator.compiler.classifier import Classifier, Packet, Verdict
 from wildcard_operator.compiler.events import PodSet, Routes
 from wildcard_operator.compiler.manifests import Manifests, of_node
@@ -31,7 +31,7 @@ Object = dict[str, Any]
 
 @st.composite
 def changes(draw: st.DrawFn) -> tuple[list[Object], list[Object]]:
-    """A cluster before and after one change: a pod or namespace relabelled, a policy replaced, an address reused."""
+    """A cluster before and after one change: of labels, of a policy, or of who has an address."""
     before = draw(situations(probes=1))[0]
     kind = draw(st.sampled_from(("Pod", "Namespace", "NetworkPolicy", "handover")))
     after = copy.deepcopy(before)
