@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PROGRAM = Path(__file__).parent / "programs" / "atomicity.bpf.c"
 SECONDS = 5
 KILLS = 200
-CAPACITY = RULES + 1
+CAPACITY = RULES + 2
 
 one_map_or_two = pytest.mark.parametrize(
     "names", [["first"], ["first", "second"]], ids=["one map", "a group of two"]
@@ -117,3 +117,45 @@ def _start(writers: subprocess.Popen[str]) -> int:
     writers.stdin.write("\n")
     writers.stdin.flush()
     return int(writers.stdout.readline())
+
+
+def test_a_writer_that_opens_one_map_of_a_group_flips_the_others_to_whole_images(bpffs: Path) -> None:
+    pin, names = bpffs / "group", ["first", "second"]
+    with ExitStack() as stack:
+        created(stack, names, pin)
+    child = os.fork()
+    if child == 0:
+        _die_before_the_flip(pin, names)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+    with closing(WildcardGroup.open(pin)) as group, WildcardMap.open(pin / "first", group=group) as first:
+        first.update((7, 7), LINK.pack(3, 3), priority=7)
+
+    with (
+        closing(WildcardGroup.open(pin, write=False)) as group,
+        WildcardMap.open(pin / "second", group=group) as second,
+    ):
+        assert {LINK.unpack(entry.value)[0] for entry in second} == {0, 1}
+        assert len(second) == RULES + 1
+
+
+class _Death:
+    """A member of a commit, the last, that ends the process when the images of the others are written."""
+
+    def write_passive(self, image: int) -> None:
+        os._exit(9)
+
+    def write_other(self, image: int) -> None:
+        raise AssertionError
+
+    def repair(self, image: int) -> None:
+        raise AssertionError
+
+
+def _die_before_the_flip(pin: Path, names: list[str]) -> None:
+    group = WildcardGroup.open(pin)
+    batches = [WildcardMap.open(pin / name, group=group).begin() for name in names]
+    for batch, arrays in zip(batches, rule_sets(2, one_map=False), strict=True):
+        batch.replace(arrays)
+    staged = [batch.stage() for batch in batches]
+    group.commit([member for member in staged if member is not None] + [_Death()])

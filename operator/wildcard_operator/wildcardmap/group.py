@@ -28,6 +28,7 @@ import numpy as np
 from . import bpfsys
 from .errors import InvalidArgument, MapBusy
 from .libbpf import OBJECTS, BpfObject
+from .storage import Storage
 
 _ZERO: Final = bytes(4)
 
@@ -95,7 +96,11 @@ class WildcardGroup:
 
     @classmethod
     def open(cls, pin: Path | str, *, write: bool = True) -> Self:
-        """Open a pinned group; for writing at most one process at a time (``MapBusy``)."""
+        """Open a pinned group; for writing at most one process at a time (``MapBusy``).
+
+        A writer repairs what a killed one left, in all maps that are pinned there: a commit makes the other
+        image of every one of them active, whether it was opened or not.
+        """
         pin = Path(pin)
         lock = _lock(pin) if write else None
         try:
@@ -104,7 +109,14 @@ class WildcardGroup:
             if lock is not None:
                 os.close(lock)
             raise InvalidArgument(f"{pin} holds no wildcard group") from error
-        return cls(group_fd, grace_fd, pin, lock)
+        group = cls(group_fd, grace_fd, pin, lock)
+        if write:
+            try:
+                group._repair(pin)
+            except OSError:
+                group.close()
+                raise
+        return group
 
     @property
     def writable(self) -> bool:
@@ -116,10 +128,14 @@ class WildcardGroup:
         """The image that readers see: 0 or 1."""
         return int(self._state[0])
 
-    def repair(self, member: Repairable) -> None:
-        """Make a map's passive image equal to the active one, once no program reads it any more."""
+    def _repair(self, pin: Path) -> None:
+        """Make every passive image equal to the active one, once no program reads it any more."""
         self.wait_for_readers()
-        member.repair(1 - self.active)
+        for folder in (pin, *sorted(pin.iterdir())):
+            if (folder / "about").exists():
+                kept, _ = Storage.open(folder)
+                kept.images[1 - self.active].copy_from(kept.images[self.active], kept.shape.rows)
+                kept.close()
 
     def wait_for_readers(self) -> None:
         """Return when every program that ran when this was called has ended.

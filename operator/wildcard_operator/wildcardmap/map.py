@@ -110,14 +110,17 @@ class WildcardMap:
         kept, extra = Storage.open(Path(pin))
         description = kept.shape.description
         if expect is not None and not expect.same_layout(description):
+            kept.close()
             raise InvalidArgument(f"{pin} has the fields {description}, not {expect}")
         own = group is None
         if group is None:
-            group = WildcardGroup.open(pin, write=write)
+            try:
+                group = WildcardGroup.open(pin, write=write)
+            except OSError:
+                kept.close()
+                raise
         tables = np.array(extra["pool"], np.uint8) if extra["pool"] else None
         state = MapState(kept, group, Algorithm(extra["algorithm"]), tables)
-        if group.writable:
-            group.repair(state)
         return cls(state, group, owns_group=own)
 
     @classmethod
