@@ -140,7 +140,7 @@ class MapBatch:
             kept = [index for index, name in enumerate(names) if name not in self._changes]
             base = base.take(np.array(kept, np.intp)).joined(self._added())
         _refuse_full(len(base), self._state.shape.max_entries)
-        return self._state.rebuild(None, self._state.assign_ids(base, keep_used=False))
+        return self._state.rebuild(None, self._state.assign_ids(base, None))
 
     def _added(self) -> RuleArrays:
         """The staged entries as arrays."""
@@ -161,15 +161,15 @@ class MapBatch:
             values.reshape(len(staged), shape.value_size),
         )
 
-    def _with_ids(self, added: RuleArrays, replaced: npt.NDArray[np.intp]) -> RuleArrays:
+    def _with_ids(self, added: RuleArrays, gone: npt.NDArray[np.intp]) -> RuleArrays:
         """Let an entry that is replaced keep its id; the map chooses the others."""
         ids = added.rule_id.copy()
         names = self._state.names()
         for index in np.flatnonzero(ids == ASSIGNED):
-            row = names.get(added.take(np.array([index])).identities()[0]) if len(replaced) else None
+            row = names.get(added.take(np.array([index])).identities()[0]) if len(gone) else None
             if row is not None:
                 ids[index] = self._state.image.rows["id"][row]
-        return self._state.assign_ids(dataclasses.replace(added, rule_id=ids), keep_used=True)
+        return self._state.assign_ids(dataclasses.replace(added, rule_id=ids), gone)
 
 
 def _refuse_full(count: int, capacity: int) -> None:

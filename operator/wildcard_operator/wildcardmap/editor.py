@@ -7,17 +7,14 @@ would be: stale bits in filters and index, a table that no longer is the best ch
 ``drifted`` say when a commit builds anew instead.
 """
 
-import bisect
 import dataclasses
 
 import numpy as np
 import numpy.typing as npt
 
 from . import hashing, plan, windows
-from .builder import DIRECT_LIMIT, decode_rows, field_mask
+from .builder import DIRECT_LIMIT, field_mask
 from .storage import Image, Shape
-
-_LABELS = 1 << 32
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,46 +43,6 @@ def too_many(changes: int, count: int) -> bool:
 def drifted(changes: int, count: int) -> bool:
     """Whether so many edits since the last build may have made lookups slower."""
     return changes > max(1024, count // 4) or count <= DIRECT_LIMIT
-
-
-class Ties:
-    """The order of entries of one priority, and the places between them.
-
-    Sorted lists of (order and rule as bytes, low half of the place), made when a priority is first edited.
-    """
-
-    def __init__(self) -> None:
-        self._of_priority: dict[int, list[tuple[bytes, int]]] = {}
-
-    def _entries(self, shape: Shape, image: Image, priority: int) -> list[tuple[bytes, int]]:
-        if priority not in self._of_priority:
-            live = (image.rows["table"] != 0) & (image.rows["place"] >> np.uint64(32) == priority)
-            rows = image.rows[np.flatnonzero(live)]
-            names = [identity[4:] for identity in decode_rows(shape, rows).identities()]
-            labels = (rows["place"] & np.uint64(_LABELS - 1)).tolist()
-            self._of_priority[priority] = sorted(zip(names, labels, strict=True))
-        return self._of_priority[priority]
-
-    def insert(self, shape: Shape, image: Image, identity: bytes) -> int | None:
-        """Return a place for a new entry, or None where none is left between its neighbours."""
-        priority, name = int.from_bytes(identity[:4], "big"), identity[4:]
-        entries = self._entries(shape, image, priority)
-        at = bisect.bisect_left(entries, (name, 0))
-        before = entries[at - 1][1] if at else 0
-        after = entries[at][1] if at < len(entries) else _LABELS
-        label = (before + after) // 2
-        if label == before:
-            return None
-        entries.insert(at, (name, label))
-        return priority << 32 | label
-
-    def remove(self, shape: Shape, image: Image, identity: bytes) -> None:
-        """Forget an entry."""
-        name = identity[4:]
-        entries = self._entries(shape, image, int.from_bytes(identity[:4], "big"))
-        at = bisect.bisect_left(entries, (name, 0))
-        if at < len(entries) and entries[at][0] == name:
-            del entries[at]
 
 
 class Editor:

@@ -8,9 +8,10 @@ import numpy.typing as npt
 
 from . import builder, plan, storage
 from .builder import Algorithm, Built
-from .editor import Edit, Editor, NewRow, Ties
+from .editor import Edit, Editor, NewRow
 from .errors import MapFull
 from .group import WildcardGroup
+from .roster import Roster
 from .rules import ASSIGNED, RuleArrays
 from .storage import Image, Shape, Storage
 
@@ -25,11 +26,9 @@ class MapState:
     ) -> None:
         self.storage, self.group, self.algorithm, self.pool = kept, group, algorithm, pool
         self.changes = 0
-        self._row_of: dict[bytes, int] | None = None
-        self._ties = Ties()
-        self._free: list[int] | None = None
-        self._planned = False
         self.editor = Editor(kept.shape, self.image)
+        self._roster: Roster | None = None
+        self._planned = False
 
     @property
     def shape(self) -> Shape:
@@ -47,29 +46,36 @@ class MapState:
 
     def count(self) -> int:
         """Entries."""
-        return len(self.live()) if self._row_of is None else len(self._row_of)
+        return len(self.live()) if self._roster is None else len(self._roster.row_of)
+
+    def roster(self) -> Roster:
+        """The entries; kept up to date by edits, dropped by builds."""
+        if self._roster is None:
+            self._roster = Roster(self.shape, self.image)
+        return self._roster
 
     def names(self) -> dict[bytes, int]:
         """Name of an entry -> its row."""
-        if self._row_of is None:
-            rows = self.live()
-            names = builder.decode_rows(self.shape, self.image.rows[rows]).identities()
-            self._row_of = dict(zip(names, rows.tolist(), strict=True))
-        return self._row_of
+        return self.roster().row_of
 
     def find(self, name: bytes) -> int | None:
         """Return the row of an entry."""
         return self.names().get(name)
 
-    def assign_ids(self, arrays: RuleArrays, *, keep_used: bool) -> RuleArrays:
-        """Choose the lowest free ids where wanted, counters at zero; ``keep_used``: not those of entries."""
+    def assign_ids(self, arrays: RuleArrays, gone: npt.NDArray[np.intp] | None) -> RuleArrays:
+        """Choose the lowest free ids where wanted, counters at zero; not those of entries in rows not ``gone``.
+
+        None: all are gone.
+        """
         wanted = np.flatnonzero(arrays.rule_id == ASSIGNED)
         if not len(wanted):
             return arrays
         used = np.zeros(self.shape.max_rule_ids, np.bool_)
         used[arrays.rule_id[arrays.rule_id != ASSIGNED]] = True
-        if keep_used:
-            used[self.image.rows["id"][self.live()]] = True
+        if gone is not None:
+            uses = self.roster().id_uses.copy()
+            np.subtract.at(uses, self.image.rows["id"][gone], 1)
+            used |= uses > 0
         free = np.flatnonzero(~used)[: len(wanted)]
         if len(free) < len(wanted):
             raise MapFull(f"{len(wanted)} rule ids are wanted, {len(free)} are free", "rule_id")
@@ -93,30 +99,28 @@ class MapState:
 
     def forget(self) -> None:
         """Drop what is derived from the images, after a build; it is made again when it is needed."""
-        self._row_of, self._free = None, None
-        self._ties = Ties()
-        self.changes, self._planned = 0, False
+        self._roster, self._planned, self.changes = None, False, 0
+        self.editor = Editor(self.shape, self.image)
 
     def edit(self, removed: list[bytes], added: RuleArrays) -> "EditCommit | None":
         """Plan a commit of a few changes; None where only a new build can take them."""
         if self.image.head["direct"][0]:
             return None  # it has no chains, and grows out of it by a build
-        if self._free is None or self._planned:
-            self.editor = Editor(self.shape, self.image)
-            self._free = np.flatnonzero(self.image.rows["table"] == 0)[:0:-1].tolist()
-            self._ties = Ties()
+        if self._planned:
+            self._roster = None  # a plan that was not carried out has changed the order
         self._planned = True
-        freed = [self.names()[name] for name in removed]
+        roster = self.roster()
+        freed = [roster.row_of[name] for name in removed]
         for name in removed:
-            self._ties.remove(self.shape, self.image, name)
-        rows = (freed + self._free[: -1 - len(added) : -1])[: len(added)]
+            roster.remove(name)
+        rows = (freed + roster.free[: -1 - len(added) : -1])[: len(added)]
         names = added.identities()
         records = builder.encode_rows(self.shape, added)
         new = []
         for index, (name, row) in enumerate(zip(names, rows, strict=True)):
             low, high = added.low[index], added.high[index]
             table = self.editor.table_for(low, high)
-            place = None if table is None else self._ties.insert(self.shape, self.image, name)
+            place = None if table is None else roster.add(name)
             if table is None or place is None:
                 return None
             records["table"][index], records["place"][index] = table + 1, place
@@ -124,15 +128,18 @@ class MapState:
         width = 8 * self.shape.description.words
         lows = [np.frombuffer(name[8 : 8 + width], np.uint8) for name in removed]
         edit = Edit(list(zip(freed, lows, strict=True)), new)
-        return EditCommit(self, edit, removed, names)
+        ids = self.image.rows["id"][freed].tolist()
+        return EditCommit(self, edit, removed, names, ids)
 
     def edited(self, commit: "EditCommit") -> None:
         """Take over what an edit changed."""
-        names, free, added = self.names(), self._free or [], commit.edit.added
-        freed = [names.pop(name) for name in commit.removed]
-        names.update((name, new.row) for name, new in zip(commit.added, added, strict=True))
-        del free[len(free) - max(0, len(added) - len(freed)) :]
-        free.extend(freed[len(added) :])
+        roster, added = self.roster(), commit.edit.added
+        freed = [roster.row_of.pop(name) for name in commit.removed]
+        roster.row_of.update((name, new.row) for name, new in zip(commit.added, added, strict=True))
+        del roster.free[len(roster.free) - max(0, len(added) - len(freed)) :]
+        roster.free.extend(freed[len(added) :])
+        np.subtract.at(roster.id_uses, commit.removed_ids, 1)
+        np.add.at(roster.id_uses, [int(new.record["id"]) for new in added], 1)
         self.changes += len(freed) + len(added)
         self._planned = False
 
@@ -172,6 +179,7 @@ class EditCommit:
     edit: Edit
     removed: list[bytes]
     added: list[bytes]
+    removed_ids: list[int]
 
     def write_passive(self, image: int) -> None:
         """Edit the image."""
