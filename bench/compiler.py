@@ -307,11 +307,11 @@ AddressSets of the whole cluster to the first complete tables of one node with {
 all parsed objects."""
 
 EVENT_LEGEND = f"""\
-Events, milliseconds: median / 99th percentile / worst of {EVENTS} ({SPLITS} splits), from the event to the delta. *Remote
-pod*: a pod of another node starts or ends, operator and node together. *Local pod*: the node's own.
-*Policy*: one like the others of its shape, with a peer selector that is new to the node, comes or goes,
-parsing included. *Split*: one that selects a single application, so that its pods leave the scope that
-they shared with others, with all its policies."""
+Events, milliseconds: median / 99th percentile / worst of {EVENTS} ({SPLITS} splits), from the event to
+the delta. *Remote pod*: a pod of another node starts or ends, operator and node together. *Local pod*:
+the node's own. *Policy*: one like the others of its shape, with a peer selector that is new to the node,
+comes or goes, parsing included. *Split*: one that selects a single application, so that its pods leave
+the scope that they shared with others, with all its policies."""
 
 
 def measured(shape: str, pods: int, policies: int) -> Figures:

@@ -118,11 +118,11 @@ class ScopeEntries:
             if scope in self._scopes.living and scope.step.layer == POLICY:
                 self._replace(scope, None, self._default_deny(scope), added, removed)
         self._scopes.born.clear()
-        for scope, source in self._scopes.dirty:
+        while self._scopes.dirty:
+            scope, source = self._scopes.dirty.pop()
             if scope in self._scopes.living:
                 entries = self._compile(scope, source) if source in scope.sources else frozenset()
                 self._replace(scope, source, entries, added, removed)
-        self._scopes.dirty.clear()
         both = added & removed
         return added - both, removed - both
 
@@ -148,6 +148,23 @@ class ScopeEntries:
         removed |= old - entries
 
     def _compile(self, scope: Scope, source: Source) -> frozenset[Entry]:
+        """A source in a scope: as in another one but for the number, where it is compiled there already."""
+        twin = next((other for other in source.scopes if self._is_twin(other, scope, source)), None)
+        if twin is None:
+            return self._expand(scope, source)
+        entries = self._entries[twin].get(source, frozenset())
+        return frozenset(Entry._make((entry[0], scope.number, *entry[2:])) for entry in entries)
+
+    def _is_twin(self, other: Scope, scope: Scope, source: Source) -> bool:
+        return (
+            other is not scope
+            and other.step is scope.step
+            and other in self._entries
+            and (other, source) not in self._scopes.dirty
+            and (not source.names_at(scope.step) or other.ports == scope.ports)
+        )
+
+    def _expand(self, scope: Scope, source: Source) -> frozenset[Entry]:
         in_force = self._in_force[source]
         ruleset = in_force.ruleset
         ranks = self._ranks[_list_key(ruleset)]
