@@ -122,9 +122,10 @@ class Agent:
 
     def _program(self) -> bool:
         """Bring what the compiler has into the kernel; whether anything was."""
-        if not self._started:
-            self._compiler.forget_old_rules()
         delta = self._compiler.delta()
+        if not self._started:
+            # Rules that came back with this delta have taken up their counters; the others are gone for good.
+            self._compiler.forget_old_rules()
         if delta.conditions is not None:
             self._remarks = delta.conditions
         try:
