@@ -125,7 +125,7 @@ class _Sample:
         of_rule: npt.NDArray[np.intp],
         counts: npt.NDArray[np.intp],
     ) -> "_Sample":
-        """Rules at random, and one of each tuple that chance left out: the open ones first, they cost most"""
+        """Rules at random, and one of each tuple that chance left out, open ones first: they cost most."""
         rng = np.random.default_rng(len(low))
         drawn = (
             np.arange(len(low))
