@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole of it, with kubectl alone: apply a policy, and every node obeys; delete it, and nothing is left."""
+"""The whole of it, with kubectl alone: apply a policy and every node obeys, delete it and nothing is left."""
 
 from __future__ import annotations
 

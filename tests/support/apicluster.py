@@ -96,6 +96,7 @@ class ApiFeed:
     def _write_pod(self, item: Object, before: Object | None) -> None:
         metadata = item["metadata"]
         is_to_go = metadata.pop("deletionTimestamp", None) is not None
+        metadata.pop("deletionGracePeriodSeconds", None)
         if before is not None and is_another_pod(before, item):
             self._client.delete(PODS, metadata["namespace"], metadata["name"])
             before = None

@@ -149,7 +149,7 @@ class ControlPlane:
         self.etcd = Process(self._etcd_command(etcd, peer), folder / "etcd.log")
         self.apiserver = Process([*self._apiserver_command(etcd), *api_flags], folder / "apiserver.log")
         self.controller_manager = Process(self._manager_command(manager), folder / "controller-manager.log")
-        self.etcd_url = f"http://127.0.0.1:{etcd}"
+        self.etcd_port = etcd
 
     def start(self) -> None:
         """Start all three and wait until the API server is ready and the namespace `default` has its
@@ -157,7 +157,7 @@ class ControlPlane:
         """
         try:
             self.etcd.start()
-            wait_until(lambda: responds(f"{self.etcd_url}/health"), 30, "etcd is healthy")
+            wait_until(lambda: responds(f"http://127.0.0.1:{self.etcd_port}/health"), 30, "etcd is healthy")
             self.start_apiserver()
             self.controller_manager.start()
             wait_until(
@@ -274,7 +274,9 @@ class ControlPlane:
         return answer
 
     def compact(self) -> None:
-        """Let etcd forget the past: whoever watches from it gets a 410, once the API server's cache is new too."""
+        """Let etcd forget the past: whoever watches from it gets a 410, once the API server's cache is new
+        too.
+        """
         revision = self.etcd_request("kv/range", {"key": "AA=="})["header"]["revision"]
         self.etcd_request("kv/compaction", {"revision": revision})
 
@@ -365,8 +367,8 @@ def responds(url: str, certificates: Path | None = None) -> bool:
         return False
 
 
-def make_certificates(folder: Path) -> None:
-    """One authority, the certificates of PROFILES, and the key pair that signs ServiceAccount tokens."""
+def make_certificates(folder: Path, profiles: Mapping[str, tuple[str, str]] = PROFILES) -> None:
+    """One authority, the certificates of the profiles, and the key pair that signs ServiceAccount tokens."""
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "sa.pub").exists():
         return
@@ -394,7 +396,7 @@ def make_certificates(folder: Path) -> None:
         ),
         *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
     )
-    for name, (subject, extensions) in PROFILES.items():
+    for name, (subject, extensions) in profiles.items():
         key(name)
         (folder / f"{name}.ext").write_text(
             f"basicConstraints=CA:FALSE\nkeyUsage=digitalSignature\n{extensions}\n"

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 AGENT = Path(sys.executable).parent / "wildcard-agent"
 AGENT_LABELS = {"app.kubernetes.io/name": "wildcard-operator", "app.kubernetes.io/component": "agent"}
-METRICS_PORT = 9100
+METRICS_PORT = 9797
 
 
 @dataclass
@@ -87,7 +87,7 @@ class KubeNode:
 
 
 class KubeCluster:
-    """A control plane's nodes. Use it as a context manager; everything but the API's objects ends with it."""
+    """A control plane's nodes. Use it as a context manager; its pods and nodes are deleted in the end."""
 
     def __init__(self, plane: ControlPlane) -> None:
         self.plane = plane
@@ -104,6 +104,11 @@ class KubeCluster:
 
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
+        if self.plane.apiserver.running:
+            for namespace in {NAMESPACE, *(namespace for namespace, _ in self._pods)}:
+                self.plane.kubectl("delete", "pods", "--all", "-n", namespace, "--force", "--grace-period=0")
+            if self.nodes:
+                self.plane.kubectl("delete", "nodes", *self.nodes)
 
     def add_node(self, name: str, cni: Cni = "ptp", *options: str) -> KubeNode:
         """Register a node and start its agent, whose pod is ready only when it enforces."""
@@ -147,10 +152,31 @@ class KubeCluster:
         ports: Sequence[Mapping[str, Any]] = (),
     ) -> Pod:
         """Run a pod: its object, its namespace and interface, then its addresses in the API."""
-        self.plane.apply(pod_object(namespace, name, node, labels or {}, ports))
+        self.create_pod(namespace, name, node, labels or {}, ports)
         pod = self.run_pod(namespace, name, node)
         self.set_pod_status(namespace, name, pod.addresses)
         return pod
+
+    def create_pod(
+        self,
+        namespace: str,
+        name: str,
+        node: str,
+        labels: Mapping[str, str],
+        ports: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """The pod's object alone, bound to a node."""
+        wait_until(
+            lambda: self.plane.exists("serviceaccount", "default", "-n", namespace),
+            10,
+            "there is a ServiceAccount",
+        )
+        self.plane.apply(pod_object(namespace, name, node, labels, ports))
+
+    def report_pod(self, namespace: str, name: str, node: str, labels: Mapping[str, str]) -> None:
+        """Create the object of a pod that runs already, and report its addresses."""
+        self.create_pod(namespace, name, node, labels)
+        self.set_pod_status(namespace, name, self.pod(namespace, name).addresses)
 
     def run_pod(self, namespace: str, name: str, node: str) -> Pod:
         """The pod's network alone, as the CNI plugin makes it before the API knows of an address."""

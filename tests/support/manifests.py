@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from support.controlplane import tools
+from support.controlplane import KubectlError, tools
+from support.waiting import wait_until
 
 if TYPE_CHECKING:
     from support.controlplane import ControlPlane
@@ -33,6 +34,13 @@ def install_crds(plane: ControlPlane) -> None:
     files = [argument for path in sorted(CRDS.glob("*.yaml")) for argument in ("-f", path)]
     plane.kubectl("apply", *files)
     plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", *files)
+    wait_until_served(plane)
+
+
+def wait_until_served(plane: ControlPlane) -> None:
+    """After a start, and after Established too, they are refused with 429 until their storage is there."""
+    for definition in crd_documents():
+        wait_until(lambda kind=definition["metadata"]["name"]: _is_served(plane, kind), 20, "it is served")
 
 
 def wildcard_filter(name: str, spec: dict[str, Any]) -> dict[str, Any]:
@@ -51,6 +59,14 @@ def refused_filter(case: dict[str, Any]) -> dict[str, Any]:
     if "rule" in case:
         spec["rules"] = [{**GOOD_FILTER_RULE, **case["rule"]}]
     return wildcard_filter(case["name"], {key: value for key, value in spec.items() if value is not None})
+
+
+def _is_served(plane: ControlPlane, kind: str) -> bool:
+    try:
+        plane.kubectl("get", kind, "-A")
+    except KubectlError:
+        return False
+    return True
 
 
 def install_rbac(plane: ControlPlane) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A blocking client for a control plane's API, as admin: what would take kubectl a tenth of a second a call."""
+"""A blocking client for a control plane, as admin: what would take kubectl a tenth of a second a call."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ class RestClient:
                 raise
             self.create(item)
             return
-        metadata = {**item["metadata"], "resourceVersion": old["metadata"]["resourceVersion"]}
+        metadata = {**old["metadata"], "labels": {}, **item["metadata"]}
         whole = {**old, **item, "apiVersion": resource.api_version, "metadata": metadata}
-        if resource is PODS:
+        if resource in {PODS, NODES}:  # which hardly lets itself be changed
             whole["spec"] = old["spec"]
         self.request("PUT", resource.path(namespace, name), whole)
         if "status" in item and resource in {PODS, NODES}:

@@ -137,14 +137,22 @@ class Agent:
             return False
 
     def _commit(self, delta: NodeDelta) -> bool:
-        """After a failure a delta says too little: then the whole is put in place."""
+        """Whether the kernel had to be changed. After a failure a delta says too little: then the whole is put in
+        place.
+        """
         if self._whole:
-            self._datapath.start(self._compiler.tables(), self._host or self._datapath.host)
+            tables = self._compiler.tables()
+            self._datapath.start(tables, self._host or self._datapath.host)
             self._whole, self._started = False, True
-        elif delta or self._host is not None:
-            self._datapath.commit(delta, self._host)
+            self._outlet.restarted(tables)
         else:
-            return False
+            changed = bool(delta) or self._host is not None
+            if changed:
+                self._datapath.commit(delta, self._host)
+            # What changes nothing here is in force as well.
+            self._outlet.committed(delta)
+            if not changed:
+                return False
         self._host = None
         self._readings.rules_changed(delta.rules_added, delta.rules_removed)
         return True

@@ -20,7 +20,7 @@ from wildcard_operator.kube.nodestate import (
 )
 from wildcard_operator.model.entries import Reason
 from wildcard_operator.model.objects import namespace_of
-from wildcard_operator.model.rulesets import NETWORK_POLICY, WILDCARD_FILTER, Nodes
+from wildcard_operator.model.rulesets import WILDCARD_FILTER, Nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -153,7 +153,7 @@ class NodeView:
 
     def _exceptions(self) -> Iterator[PolicyException]:
         for remark in self.remarks:
-            if remark.kind == NETWORK_POLICY and remark.reason not in HARMLESS:
+            if remark.kind != WILDCARD_FILTER and remark.reason not in HARMLESS:
                 yield PolicyException(remark.namespace, remark.name, remark.reason.value, remark.message)
 
     def _enforcing(self) -> NodeCondition:
