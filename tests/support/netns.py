@@ -51,6 +51,9 @@ class Namespace:
             for key in ("all", "default"):
                 Path(f"/proc/sys/net/ipv6/conf/{key}/accept_dad").write_text("0", encoding="ascii")
                 Path(f"/proc/sys/net/ipv6/conf/{key}/accept_ra").write_text("0", encoding="ascii")
+            # Off as a bridge is made: who wants its frames filtered has to ask for it.
+            for key in ("iptables", "ip6tables"):
+                Path(f"/proc/sys/net/bridge/bridge-nf-call-{key}").write_text("0", encoding="ascii")
             self.netlink = IPRoute()
             self.netlink.link("set", index=1, state="up")
         finally:
