@@ -226,7 +226,7 @@ def _timed(event: Callable[[int], None], count: int = EVENTS) -> tuple[float, fl
         started = time.perf_counter()
         event(number)
         spent.append((time.perf_counter() - started) * 1000)
-    return statistics.median(spent), statistics.quantiles(spent, n=100)[98], max(spent)
+    return statistics.median(spent), statistics.quantiles(spent, n=100, method="inclusive")[98], max(spent)
 
 
 def _remote_pod(groups: AddressGroups, node: NodeCompiler, cluster: Cluster, number: int) -> None:

@@ -166,6 +166,27 @@ def peers(*addresses: str) -> AddressSetSet:
     return AddressSetSet("set", AddressSet(group, tuple(parse_address(text) for text in addresses)))
 
 
+def test_an_address_in_two_sets_is_granted_what_both_are() -> None:
+    both = {"app": "db", "team": "blue"}
+    by_team = policy("team", ingress=[{"from": [{"podSelector": {"matchLabels": {"team": "blue"}}}]}])
+    by_app = policy("app", ingress=[{"from": [{"podSelector": {"matchLabels": {"app": "db"}}}]}])
+    compiler = told(pod(), by_team, by_app)
+    before, after = both, both | {"app": "cache"}
+    for name, labels in (("old", before), ("new", after)):
+        group = Group("shop", tuple(sorted(labels.items())))
+        compiler.apply(AddressSetSet(name, AddressSet(group, (parse_address("10.0.1.1"),))))
+    compiler.delta()
+    tables = compiler.tables()
+
+    klass = tables.rows[parse_address("10.0.1.1")].peer_class
+    granted = {
+        tables.rules[entry.rule].name
+        for entry in tables.entries
+        if entry.class_length and (entry.peer_class ^ klass) >> (32 - entry.class_length) == 0
+    }
+    assert granted == {"team"}
+
+
 def test_an_unchanged_object_told_again_changes_nothing() -> None:
     events = [pod(), policy(ingress=[{}]), peers("10.0.1.1"), NodeSet(Node(NODE))]
     compiler = told(*events)
