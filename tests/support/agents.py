@@ -25,9 +25,10 @@ from wildcard_operator.compiler.config import NodeConfig
 from wildcard_operator.datapath.maps import Capacities
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from support.topology import Node
+    from wildcard_operator.agent.source import Problem
 
 SMALL = Capacities(rules=4096, addresses=4096, interfaces=256)
 AGENT = Path(sys.executable).parent / "wildcard-agent"
@@ -101,9 +102,9 @@ class LocalAgent:
             self.manifests = Manifests(folder)
             self.bpffs = self._bpffs or stack.enter_context(mounted_bpffs())
             stack.enter_context(self.node.netns.entered())
-            source = ManifestSource(folder, self.node.name)
+            self.source = ManifestSource(folder, self.node.name)
             built = running_node(
-                source, self.node.name, self.bpffs, self._config, self._capacities, self._established
+                self.source, self.node.name, self.bpffs, self._config, self._capacities, self._established
             )
             self.agent, self.registry = stack.enter_context(built)
             self._stack = stack.pop_all()
@@ -121,6 +122,10 @@ class LocalAgent:
         """Let a file say this, and settle."""
         self.manifests.write(file, *objects)
         self.settle()
+
+    def problems(self) -> Sequence[Problem]:
+        """What is wrong with the files."""
+        return self.source.problems()
 
     def samples(self) -> Samples:
         """What a scrape would say."""

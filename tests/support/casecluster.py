@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from support.cases import Step
     from support.netns import Namespace
+    from support.probes import Object
     from support.topology import Node
 
 NODES = {"node-1": "ptp", "node-2": "bridge", "node-3": "ptp"}
@@ -45,14 +46,14 @@ class CaseCluster:
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
 
-    def go_to(self, step: Step) -> None:
-        """Make the cluster what the step's objects say, and every agent know it."""
+    def go_to(self, step: Step, told: Sequence[Object] | None = None) -> None:
+        """Make the cluster what the step's objects say, and every agent know it; or tell it other objects."""
         ends = {end.address for probe in step.probes for end in (probe.source, probe.destination)}
         for node in self.nodes.values():
             self._set_node_addresses(node, _node_addresses(step.objects, node.name))
         self._set_pods(_pods(step.objects), ends)
         for agent in self.agents:
-            agent.apply(*step.objects)
+            agent.apply(*(step.objects if told is None else told))
 
     def wrong_answers(self, step: Step) -> list[str]:
         """The probes of a step whose fate is not as stated."""
@@ -84,17 +85,7 @@ class CaseCluster:
         self._homes.update(dict.fromkeys((*node.addresses, *extra), node.netns))
 
     def _set_pods(self, pods: Sequence[tuple[str, tuple[str, ...]]], ends: Iterable[str]) -> None:
-        wanted: dict[str, tuple[str, tuple[str, ...]]] = {}
-        taken: set[str] = set()
-        for node, addresses in pods:
-            own = tuple(address for address in addresses if address not in taken)
-            taken.update(own)
-            if own:
-                wanted[own[0]] = node, own
-        for address in ends:
-            home = self._node_of(address)
-            if home and address not in taken and address not in self._homes_of_nodes():
-                wanted[address] = home, (address,)
+        wanted = self._wanted(pods, ends)
         for node in self.nodes.values():
             for name, pod in list(node.pods.items()):
                 if wanted.get(name) != (node.name, pod.addresses):
@@ -107,10 +98,22 @@ class CaseCluster:
                 pod = node.add_pod(name, *addresses)
                 self._homes.update(dict.fromkeys(addresses, pod.netns))
 
-    def _homes_of_nodes(self) -> set[str]:
-        return {
-            address for node in self.nodes.values() for address in (*node.addresses, *self._extra[node.name])
-        }
+    def _wanted(
+        self, pods: Sequence[tuple[str, tuple[str, ...]]], ends: Iterable[str]
+    ) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """Namespaces that there should be, by their first address: the node, and all addresses."""
+        wanted: dict[str, tuple[str, tuple[str, ...]]] = {}
+        taken = {a for node in self.nodes.values() for a in (*node.addresses, *self._extra[node.name])}
+        for node_name, addresses in pods:
+            own = tuple(address for address in addresses if address not in taken)
+            taken.update(own)
+            if own:
+                wanted[own[0]] = node_name, own
+        for address in ends:
+            home = self._node_of(address)
+            if home and address not in taken:
+                wanted[address] = home, (address,)
+        return wanted
 
     def _node_of(self, address: str) -> str | None:
         """The node in whose pod range an address lies."""

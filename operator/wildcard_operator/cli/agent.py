@@ -161,7 +161,6 @@ def running_node(
     """All parts of a node's agent, put together; what is pinned stays when it ends."""
     with ExitStack() as stack:
         stack.callback(source.close)
-        requirements.check_kernel()
         requirements.check_bpffs(bpffs)
         pins = Pins(bpffs, abi().layout_version)
         pins.create()

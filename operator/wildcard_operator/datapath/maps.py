@@ -21,7 +21,7 @@ from wildcard_operator.model.entries import RuleKind, RuleName
 from wildcard_operator.model.net import FAMILIES, V4, V6, Action, Direction
 from wildcard_operator.wildcardmap import bpfsys
 from wildcard_operator.wildcardmap.btf import Btf
-from wildcard_operator.wildcardmap.description import Description, Field, Kind
+from wildcard_operator.wildcardmap.description import Description
 from wildcard_operator.wildcardmap.group import WildcardGroup
 from wildcard_operator.wildcardmap.map import WildcardMap
 
@@ -115,7 +115,7 @@ class NodeMaps:
     def _map(
         self, folder: Path, name: str, key: str, value_size: int, entries: int, write: bool
     ) -> WildcardMap:
-        description = _description(Btf.of_object(POLICY_OBJECT), key)
+        description = key_description(key)
         if (folder / name).is_dir():
             opened = WildcardMap.open(folder / name, group=self.group, expect=description, write=write)
         else:
@@ -205,12 +205,9 @@ class NodeMaps:
         self._stack.close()
 
 
-def _description(btf: Btf, key: str) -> Description:
-    """The fields of a key that `WILDCARD_DESC_n` declares: their kinds stand in declaration tags."""
-    members = (member for member in btf.members(f"{key}_elem") if member.tags)
-    return Description(
-        tuple(Field(m.name, Kind[m.tags[0].removeprefix("wildcard:")], m.size) for m in members)
-    )
+def key_description(key: str) -> Description:
+    """The fields of a key that `WILDCARD_DESC_n` declares in the policy object."""
+    return Description.of_struct(Btf.of_object(POLICY_OBJECT), key)
 
 
 def _decode_name(data: bytes) -> RuleName:

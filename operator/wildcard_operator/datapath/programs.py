@@ -17,6 +17,7 @@ import numpy as np
 from wildcard_operator.datapath import links
 from wildcard_operator.datapath.abi import POLICY_OBJECT, abi
 from wildcard_operator.datapath.pins import Slot, build_of, open_pin, remove_tree
+from wildcard_operator.datapath.requirements import check_kernel
 from wildcard_operator.model.entries import PLACE_BITS
 from wildcard_operator.wildcardmap import bpfsys
 from wildcard_operator.wildcardmap.btf import symbol_offset
@@ -96,6 +97,7 @@ class Programs:
 
         Raises DatapathError and LoadError.
         """
+        check_kernel()
         slots = self._pins.slots()
         mine = next((s for s in slots if s.build == self.build and s.path.parent == self._pins.maps), None)
         others = [slot for slot in slots if slot != mine]
