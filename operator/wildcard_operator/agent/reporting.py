@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from wildcard_operator.model.rulesets import Namespaces, RuleSet
 
 # Remarks on objects that are in force all the same, if oddly.
-HARMLESS = frozenset({Reason.CONFLICTED, Reason.NEVER_MATCHES, Reason.HOST_BITS_MASKED})
+HARMLESS = frozenset({Reason.CONFLICTED, Reason.NEVER_MATCHES, Reason.HOST_BITS_MASKED, Reason.NO_INTERFACE})
 
 
 class EntryCounts:

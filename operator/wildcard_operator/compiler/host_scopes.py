@@ -10,7 +10,7 @@ import fnmatch
 from typing import TYPE_CHECKING
 
 from wildcard_operator.compiler.scopes import HOST_STEPS, Choice, Scope, ScopeTable, Source, Step
-from wildcard_operator.model.entries import InterfaceScopes
+from wildcard_operator.model.entries import Condition, InterfaceScopes, Reason
 from wildcard_operator.model.net import Direction
 from wildcard_operator.model.rulesets import Interfaces, Nodes
 
@@ -28,7 +28,7 @@ class HostScopes:
         self._failsafe = Source("", failsafe)
         self._failsafe.take(failsafe)
         self._labels: dict[str, str] = {}
-        self._interfaces: frozenset[Interface] = frozenset()
+        self._interfaces: frozenset[Interface] | None = None
         self._sources: dict[Source, None] = {}
         self._held: dict[tuple[str, Step], Scope] = {}
 
@@ -66,9 +66,30 @@ class HostScopes:
             )
         return tuple(result)
 
+    def conditions(self) -> list[Condition]:
+        """Filters that select this node and none of its interfaces; [] until these are known."""
+        if self._interfaces is None:
+            return []
+        return [
+            Condition(
+                source.ruleset.source.kind,
+                "",
+                source.ruleset.source.name,
+                "",
+                Reason.NO_INTERFACE,
+                "it selects this node, but none of the interfaces that it means is here",
+            )
+            for source in self._sources
+            if not source.scopes and source.ruleset.rules and self._selects_node(source)
+        ]
+
+    def _selects_node(self, source: Source) -> bool:
+        nodes = source.ruleset.subject
+        return isinstance(nodes, Nodes) and nodes.selector.matches(self._labels)
+
     def _refresh(self) -> None:
         before, self._held = self._held, {}
-        for interface in self._interfaces:
+        for interface in self._interfaces or ():
             for step in HOST_STEPS:
                 sources = {source for source in self._sources if self._applies(source, interface, step)}
                 if sources:

@@ -314,7 +314,8 @@ class NodeCompiler:
             )
             for name in self._unsynced
         ]
-        return tuple(sorted([*unsynced, *(c for found in self._problems.values() for c in found)]))
+        problems = (condition for found in self._problems.values() for condition in found)
+        return tuple(sorted([*unsynced, *self._hosts.conditions(), *problems]))
 
 
 def _on_nodes(ruleset: RuleSet) -> bool:

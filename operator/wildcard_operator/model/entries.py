@@ -205,7 +205,7 @@ class Reason(enum.StrEnum):
 
     CONFLICTED = "Conflicted"
     NEVER_MATCHES = "NeverMatches"
-    UNSUPPORTED = "Unsupported"
+    NO_INTERFACE = "NoInterface"
     UNKNOWN_FORMAT = "UnknownFormat"
     NOT_SYNCED = "NotSynced"
     HOST_BITS_MASKED = "HostBitsMasked"

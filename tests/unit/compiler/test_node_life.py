@@ -247,6 +247,16 @@ def test_failsafe_ports_stand_above_a_filter_of_the_first_priority() -> None:
     assert set(kinds[:-2]) == {RuleKind.FAILSAFE}
 
 
+def test_a_filter_that_finds_none_of_its_interfaces_is_reported_once_these_are_known() -> None:
+    compiler = told(RuleSetSet("f", host_filter()))
+    assert compiler.tables().conditions == ()
+
+    compiler.apply(InterfacesSet(frozenset({Interface("eth0")})))
+    assert [condition.reason for condition in compiler.delta().conditions or ()] == ["NoInterface"]
+    compiler.apply(InterfacesSet(frozenset({Interface("eth0", True)})))
+    assert compiler.delta().conditions == ()
+
+
 def test_a_filter_on_nodes_follows_the_labels_of_its_node() -> None:
     target = {
         "nodes": {"nodeSelector": {"matchLabels": {"edge": "yes"}}, "interfaces": {"patterns": ["eth*"]}}
