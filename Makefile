@@ -81,6 +81,18 @@ format: setup ## Format the sources
 	$(BIN)/ruff format -q .
 	clang-format-19 -i $$(git ls-files 'bpf/*.h' 'bpf/*.c' 'examples/*.c' 'tests/*.c')
 
+bench: bench-map ## All benchmarks
+
+build/bench/%.bpf.o: bench/%.bpf.c bpf/vmlinux.h
+	@mkdir -p $(@D)
+	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
+
+bench-map: setup build/bench/baselines.bpf.o ## The map beside the kernel's own; writes docs/performance.md
+	$(BIN)/python bench/map.py
+
+bench-control: setup kube-tools ## Operator and agents on a real API server; writes docs/performance-control.md
+	$(BIN)/python bench/control.py
+
 bench-compiler: setup ## The compiler's times, memory and entries; writes docs/performance-compiler.md
 	nice $(BIN)/python bench/compiler.py
 

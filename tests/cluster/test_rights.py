@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support.controlplane import ControlPlane, KubectlError
-from support.kubenodes import KubeCluster
+from support.kubenodes import KubeCluster, pod_object
 from support.manifests import NAMESPACE, install_crds, install_rbac, namespace, wildcard_filter
 from support.operators import OperatorProcess
 from support.waiting import wait_until
@@ -129,7 +129,9 @@ def test_no_call_is_forbidden_and_no_right_is_unused(worked: ControlPlane, accou
 
 
 def test_an_agent_writes_the_state_of_its_own_node_alone(worked: ControlPlane) -> None:
-    worked.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-2"}})
+    agent = pod_object(NAMESPACE, "wildcard-agent-node-1", "node-1", {}, account="wildcard-agent")
+    nodes = [{"apiVersion": "v1", "kind": "Node", "metadata": {"name": f"node-{number}"}} for number in (1, 2)]
+    worked.apply(*nodes, agent)
     own = worked.service_account(NAMESPACE, "wildcard-agent", pod=("wildcard-agent-node-1", "node-1"))
     unbound = worked.service_account(NAMESPACE, "wildcard-agent")
 

@@ -37,13 +37,15 @@ class Servers:
             server.listen(4096)
 
 
-def connects(source: Namespace, address: str, port: int, *, own: str | None = None) -> bool:
+def connects(
+    source: Namespace, address: str, port: int, *, own: str | None = None, patience: float = PATIENCE_SECONDS
+) -> bool:
     """Whether a TCP connection from a namespace, from its address `own` where given, is established."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with source.entered():
         client = socket.socket(family)
     with client:
-        client.settimeout(PATIENCE_SECONDS)
+        client.settimeout(patience)
         if own is not None:
             client.bind((own, 0))
         try:

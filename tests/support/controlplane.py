@@ -11,7 +11,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import shutil
 import signal
 import socket
 import ssl
@@ -129,43 +128,47 @@ def spawn(
 class ControlPlane:
     """etcd, kube-apiserver and kube-controller-manager in one folder.
 
-    `seed` is an etcd folder of an earlier run to start from, so that a large state is written only once.
+    Without the controller manager (`managed=False`) pods need no ServiceAccount, and nothing is collected.
     """
 
-    def __init__(self, folder: Path, *, seed: Path | None = None, api_flags: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, *, managed: bool = True, api_flags: Sequence[str] = ()) -> None:
         """Make the certificates and the configurations; nothing runs yet."""
+        self.managed = managed
         self.folder = folder
         self.bin = tools("etcd", "kube-apiserver", "kubectl", "kube-controller-manager")
         self.audit_log = folder / "audit.log"
         etcd, peer, self.port, manager = free_ports(4)
         self.url = f"https://127.0.0.1:{self.port}"
         self.etcd_folder = folder / "etcd"
-        if seed is not None:
-            shutil.copytree(seed, self.etcd_folder)
         make_certificates(folder)
         (folder / "audit-policy.yaml").write_text(yaml.safe_dump(AUDIT_POLICY))
         self.kubeconfig = self.write_kubeconfig("admin", certificate="admin")
         self.write_kubeconfig("controller-manager", certificate="controller-manager")
         self.etcd = Process(self._etcd_command(etcd, peer), folder / "etcd.log")
-        self.apiserver = Process([*self._apiserver_command(etcd), *api_flags], folder / "apiserver.log")
+        unmanaged = [] if managed else ["--disable-admission-plugins=ServiceAccount"]
+        command = [*self._apiserver_command(etcd), *unmanaged, *api_flags]
+        self.apiserver = Process(command, folder / "apiserver.log")
         self.controller_manager = Process(self._manager_command(manager), folder / "controller-manager.log")
         self.etcd_port = etcd
 
     def start(self) -> None:
-        """Start all three and wait until the API server is ready and the namespace `default` has its
-        ServiceAccount.
-        """
+        """Start everything, and wait until objects can be made in the namespace `default`."""
         try:
-            self.etcd.start()
-            wait_until(lambda: responds(f"http://127.0.0.1:{self.etcd_port}/health"), 30, "etcd is healthy")
+            self.start_etcd()
             self.start_apiserver()
-            self.controller_manager.start()
-            wait_until(
-                lambda: self.exists("serviceaccount", "default"), 60, "the first ServiceAccount is there"
-            )
+            if self.managed:
+                self.controller_manager.start()
+                wait_until(lambda: self.exists("serviceaccount", "default"), 60, "there is a ServiceAccount")
         except BaseException:
             self.stop()
             raise
+
+    def start_etcd(self) -> None:
+        """Start etcd alone, unless it runs."""
+        if not self.etcd.running:
+            self.etcd.start()
+            health = f"http://127.0.0.1:{self.etcd_port}/health"
+            wait_until(lambda: responds(health), 30, "etcd is healthy")
 
     def stop(self) -> None:
         """Kill everything: no state of a test is worth a clean shutdown."""
@@ -301,9 +304,6 @@ class ControlPlane:
             f"--listen-peer-urls=http://127.0.0.1:{peer}",
             f"--initial-advertise-peer-urls=http://127.0.0.1:{peer}",
             f"--initial-cluster=test=http://127.0.0.1:{peer}",
-            "--force-new-cluster"
-            if (self.etcd_folder / "member").exists()
-            else "--initial-cluster-state=new",
             f"--quota-backend-bytes={4 << 30}",
         ]
 

@@ -166,11 +166,9 @@ class KubeCluster:
         ports: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """The pod's object alone, bound to a node."""
-        wait_until(
-            lambda: self.plane.exists("serviceaccount", "default", "-n", namespace),
-            10,
-            "there is a ServiceAccount",
-        )
+        if self.plane.managed:
+            account = ("serviceaccount", "default", "-n", namespace)
+            wait_until(lambda: self.plane.exists(*account), 10, "there is a ServiceAccount")
         self.plane.apply(pod_object(namespace, name, node, labels, ports))
 
     def report_pod(self, namespace: str, name: str, node: str, labels: Mapping[str, str]) -> None:

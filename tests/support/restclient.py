@@ -21,6 +21,8 @@ from wildcard_operator.kube.api import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from support.controlplane import ControlPlane
     from wildcard_operator.kube.api import Resource
 
@@ -51,6 +53,13 @@ class RestClient:
         if response.status >= 400:
             raise ApiError(response.status, answer.get("reason", ""), answer.get("message", ""))
         return answer
+
+    def stream(self, path: str) -> Iterator[bytes]:
+        """The lines of a watch, for good; the connection serves nothing else any more."""
+        self._connection.request("GET", path)
+        response = self._connection.getresponse()
+        self._connection.sock.settimeout(None)
+        yield from iter(response.readline, b"")
 
     def exists(self, path: str) -> bool:
         """Whether an object is there."""

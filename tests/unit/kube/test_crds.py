@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -163,3 +165,11 @@ def test_every_field_has_a_description(kind: str) -> None:
     own = {"properties": {name: SCHEMAS[kind]["properties"].get(name, {}) for name in ("spec", "status")}}
 
     assert [path for path in undescribed(own, "") if path not in {"spec", "status"}] == []
+
+
+def test_the_reference_is_what_the_definitions_say() -> None:
+    script = CRDS.parent / "hack/crd_docs.py"
+
+    result = subprocess.run([sys.executable, script, "--check"], check=False, capture_output=True, text=True)
+
+    assert result.stderr == ""
