@@ -80,7 +80,7 @@ def _put(program: BpfObject, name: str, kind: MapType, keys: Iterable[bytes]) ->
 
 def _nanoseconds(program: BpfObject, name: str) -> float:
     """The median of several runs."""
-    times = []
+    times: list[float] = []
     for _ in range(REPEATS):
         bpfsys.run_syscall_program(program.program_fd(name), struct.pack("=Q", ROUNDS))
         measured = bpfsys.map_lookup(program.map_fd(".bss"), bytes(4), 16) or bytes(16)

@@ -85,7 +85,7 @@ def classify_command(
     except (FileError, WordError) as error:
         raise InputError(str(error)) from error
     except WildcardError as error:
-        raise InputError(error.strerror) from error
+        raise InputError(error.strerror or str(error)) from error
     except OSError as error:
         raise click.ClickException(error.strerror or str(error)) from error
 

@@ -7,19 +7,18 @@ import itertools
 import statistics
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from wildcard_operator.wildcardmap.program import Benchmark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     import numpy.typing as npt
 
     from wildcard_operator.wildcardmap import WildcardMap
-    from wildcard_operator.wildcardmap.program import Matcher
 
 ROUNDS = 9
 COMMITS = 100
@@ -66,58 +65,70 @@ def timed(action: Callable[[], object]) -> float:
 def measure(target: WildcardMap, packets: npt.NDArray[np.uint8], seconds: float, load_s: float) -> Figures:
     """Measure a map that was loaded in `load_s`, for about `seconds`; it keeps its entries.
 
-    `packets` is uint8[n, key size], not empty; they are repeated up to a power of two.
+    `packets` is uint8[n, key size], not empty.
     """
-    capacity = 1 << max(0, len(packets) - 1).bit_length()
-    matcher = target.matcher(capacity, timed=True)
-    try:
-        matcher.packets[:, : packets.shape[1]] = packets[np.arange(capacity) % len(packets)]
-        lookups = _Lookups(matcher, capacity, seconds)
-        empty = lookups.median(Benchmark.EMPTY)
-        independent = lookups.median(Benchmark.INDEPENDENT)
-        dependent = lookups.median(Benchmark.DEPENDENT)
-        slow = lookups.percentile(len(packets), 99)
-    finally:
-        matcher.close()
+    with Stopwatch(target, packets, seconds) as watch:
+        return figures(target, watch, load_s)
+
+
+def figures(target: WildcardMap, watch: Stopwatch, load_s: float) -> Figures:
+    """All figures of a map as it is now, with the stopwatch of that map."""
+    empty = watch.median(Benchmark.EMPTY)
     return Figures(
         algorithm=target.algorithm.value,
         rules=len(target),
         tables=target.stats().tables,
-        ns_per_lookup=independent - empty,
-        ns_dependent=dependent - empty,
+        ns_per_lookup=watch.median(Benchmark.INDEPENDENT) - empty,
+        ns_dependent=watch.median(Benchmark.DEPENDENT) - empty,
         ns_empty=empty,
-        ns_p99=slow - empty,
+        ns_p99=watch.percentile(99) - empty,
         ns_per_update=_update_cost(target),
         ns_commit_one=_commit_cost(target),
         load_s=load_s,
-        packets=len(packets),
+        packets=watch.packets,
     )
 
 
-class _Lookups:
-    """Timed loops over the packets of a matcher."""
+class Stopwatch:
+    """Timed loops over packets (uint8[n, key size], repeated up to a power of two) in one map.
 
-    def __init__(self, matcher: Matcher, packets: int, seconds: float) -> None:
-        self._matcher, self._packets = matcher, packets
-        # A fifth of the time goes to each of three loops; the percentile takes what it needs.
-        guess = self._per_lookup(Benchmark.INDEPENDENT, packets)
-        wanted = seconds / 5 / ROUNDS / max(guess * 1e-9, 1e-9)
-        self._count = min(max(packets, int(wanted) // packets * packets), MOST_LOOPS)
+    `loops` are what can be timed. Stays right when the map's entries change.
+    """
+
+    def __init__(
+        self,
+        target: WildcardMap,
+        packets: npt.NDArray[np.uint8],
+        seconds: float,
+        loops: Collection[Benchmark] = tuple(Benchmark),
+    ) -> None:
+        self.packets = len(packets)
+        self._capacity = 1 << (len(packets) - 1).bit_length()
+        self._seconds = seconds
+        self._matcher = target.matcher(self._capacity, loops)
+        self._matcher.packets[:, : packets.shape[1]] = packets[np.arange(self._capacity) % len(packets)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._matcher.close()
 
     def _per_lookup(self, loop: Benchmark, count: int, first: int = 0) -> float:
-        spent = self._matcher.time(loop, count, packets=self._packets, first=first)
-        return spent * 1e9 / count
+        return self._matcher.time(loop, count, packets=self._capacity, first=first) * 1e9 / count
 
     def median(self, loop: Benchmark) -> float:
-        """Nanoseconds an iteration, the median of several rounds over all packets."""
-        return statistics.median(self._per_lookup(loop, self._count) for _ in range(ROUNDS))
+        """Nanoseconds an iteration, the median of several rounds over all packets, in a fifth of the time."""
+        guess = max(self._per_lookup(loop, self._capacity), 1)
+        wanted = self._seconds * 1e9 / 5 / ROUNDS / guess
+        count = min(max(1, int(wanted) // self._capacity) * self._capacity, MOST_LOOPS)
+        return statistics.median(self._per_lookup(loop, count) for _ in range(ROUNDS))
 
-    def percentile(self, packets: int, percent: float) -> float:
+    def percentile(self, percent: float) -> float:
         """Nanoseconds an iteration of the packet that is at this percentile of all (or of a sample)."""
-        rows = np.linspace(0, packets - 1, min(packets, SAMPLED)).astype(int)
-        return float(
-            np.percentile([self._per_lookup(Benchmark.REPEATED, REPEATS, int(row)) for row in rows], percent)
-        )
+        rows = np.linspace(0, self.packets - 1, min(self.packets, SAMPLED)).astype(int)
+        costs = [self._per_lookup(Benchmark.REPEATED, REPEATS, int(row)) for row in rows]
+        return float(np.percentile(costs, percent))
 
 
 def _update_cost(target: WildcardMap) -> float:

@@ -9,7 +9,7 @@ change changes nothing.
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -245,14 +245,14 @@ class WildcardMap:
     def time(self, loop: Benchmark, count: int, packets: Bytes, first: int = 0) -> float:
         """Seconds that the kernel takes for ``count`` lookups; packets: uint8[2 ** k, key size], k <= 12."""
         if self._timer is None:
-            self._timer = self.matcher(timed=True)
+            self._timer = self.matcher(loops=list(Benchmark))
         program = self._timer
         program.packets[: len(packets), : packets.shape[1]] = packets
         return program.time(loop, count, packets=len(packets), first=first)
 
-    def matcher(self, capacity: int = 4096, *, timed: bool = False) -> Matcher:
+    def matcher(self, capacity: int = 4096, loops: Collection[Benchmark] = ()) -> Matcher:
         """Load a program for up to ``capacity`` (a power of two) packets at once; the caller closes it."""
-        return Matcher(self._state.storage, self.group.group_fd, capacity, timed=timed)
+        return Matcher(self._state.storage, self.group.group_fd, capacity, loops)
 
     def _program(self) -> Matcher:
         if self._matcher is None:
