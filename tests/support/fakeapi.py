@@ -262,11 +262,12 @@ def _selected(collection: _Collection, namespace: str, query: Mapping[str, str])
 
 
 def _matches(item: Json, namespace: str, query: Mapping[str, str]) -> bool:
-    """Of selectors it knows `key in (a,b)` and `metadata.name=a`, which is what is sent."""
+    """Of selectors it knows `key in (a,b)`, `metadata.name=a` and `spec.nodeName=a`, which is what is sent."""
     metadata: dict[str, Any] = item["metadata"]
     if namespace and metadata.get("namespace", "") != namespace:
         return False
-    if query.get("fieldSelector", f"metadata.name={metadata['name']}") != f"metadata.name={metadata['name']}":
+    node = item.get("spec", {}).get("nodeName")
+    if query.get("fieldSelector") not in {None, f"metadata.name={metadata['name']}", f"spec.nodeName={node}"}:
         return False
     selector = query.get("labelSelector")
     if not selector:
