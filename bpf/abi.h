@@ -48,6 +48,9 @@ struct endpoint {
 struct interface {
 	struct endpoint pod;	/* the pod behind a pod's interface; pod.pod is 0 on all others */
 	__u32 host[DIRECTIONS]; /* scopes of node filters */
+	/* An address of the pod in each family, whose row says the same as `pod`; or 0. */
+	__be32 v4;
+	struct in6_addr v6;
 };
 
 /* What becomes of the packets of a connection that was allowed when it began. */

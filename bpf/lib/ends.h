@@ -60,14 +60,20 @@ static __always_inline const struct interface *interface_of(__u32 snapshot, __u3
 	return &row->value;
 }
 
-/* The pod behind an interface, NULL where it is no pod's. */
-static __always_inline const struct endpoint *pod_behind(__u32 snapshot, __u32 ifindex)
+/* The interface of a pod, NULL where it is no pod's. */
+static __always_inline const struct interface *pod_port(__u32 snapshot, __u32 ifindex)
 {
 	const struct interface *interface = interface_of(snapshot, ifindex);
 
-	if (!interface || !interface->pod.pod)
-		return NULL;
-	return &interface->pod;
+	return interface && interface->pod.pod ? interface : NULL;
+}
+
+static __always_inline bool is_address_of(const union address *address,
+					  const struct interface *port, bool v6)
+{
+	if (!v6)
+		return address->v4 == port->v4;
+	return same_address(address, (const union address *)&port->v6, true);
 }
 
 enum whose {
@@ -76,19 +82,24 @@ enum whose {
 	WHOSE_FORGED,
 };
 
-/* Who sent the packet, into `from`. `port` is the pod behind the interface where it came in, or
- * NULL. */
+/* Who sent the packet, into `from`. `port` is the pod's interface where it came in, or NULL. */
 static __always_inline enum whose sender(__u32 snapshot, const struct packet *packet, bool v6,
-					 const struct endpoint *port, struct endpoint *from)
+					 const struct interface *port, struct endpoint *from)
 {
-	const struct endpoint *known = endpoint_of(snapshot, &packet->saddr, v6);
+	const struct endpoint *known;
 
-	if (port && (!known || known->pod != port->pod)) {
+	if (port && is_address_of(&packet->saddr, port, v6)) {
+		*from = port->pod;
+		return WHOSE_KNOWN;
+	}
+	known = endpoint_of(snapshot, &packet->saddr, v6);
+	if (port && (!known || known->pod != port->pod.pod)) {
 		/* Every pod has such addresses, and no table could say whose they are. */
 		if (known ||
 		    (!is_link_local(&packet->saddr, v6) && !is_unspecified(&packet->saddr, v6)))
 			return WHOSE_FORGED;
-		known = port;
+		*from = port->pod;
+		return WHOSE_KNOWN;
 	}
 	if (!known)
 		return WHOSE_UNKNOWN;
@@ -96,15 +107,21 @@ static __always_inline enum whose sender(__u32 snapshot, const struct packet *pa
 	return WHOSE_KNOWN;
 }
 
-/* Whom the packet is for, into `to`. `port` is the pod behind the interface where it goes out, or
- * NULL. */
+/* Whom the packet is for, into `to`. `port` is the pod's interface where it goes out, or NULL. */
 static __always_inline enum whose receiver(__u32 snapshot, const struct packet *packet, bool v6,
-					   const struct endpoint *port, struct endpoint *to)
+					   const struct interface *port, struct endpoint *to)
 {
-	const struct endpoint *known = endpoint_of(snapshot, &packet->daddr, v6);
+	const struct endpoint *known;
 
-	if (port && (!known || known->pod != port->pod))
-		known = port;
+	if (port && is_address_of(&packet->daddr, port, v6)) {
+		*to = port->pod;
+		return WHOSE_KNOWN;
+	}
+	known = endpoint_of(snapshot, &packet->daddr, v6);
+	if (port && (!known || known->pod != port->pod.pod)) {
+		*to = port->pod;
+		return WHOSE_KNOWN;
+	}
 	if (!known)
 		return WHOSE_UNKNOWN;
 	*to = *known;

@@ -29,12 +29,12 @@ static __always_inline __u32 bridge_port(struct sk_buff *skb)
 	return ifindex;
 }
 
-/* The pod behind the interface where the packet came in, NULL where it is no pod's. */
-static __always_inline const struct endpoint *incoming_pod(struct sk_buff *skb, __u32 snapshot)
+/* The pod's interface where the packet came in, NULL where it is no pod's. */
+static __always_inline const struct interface *incoming_port(struct sk_buff *skb, __u32 snapshot)
 {
-	const struct endpoint *pod = pod_behind(snapshot, skb->skb_iif);
+	const struct interface *port = pod_port(snapshot, skb->skb_iif);
 
-	return pod ?: pod_behind(snapshot, bridge_port(skb));
+	return port ?: pod_port(snapshot, bridge_port(skb));
 }
 
 #endif /* LIB_PORTS_H */

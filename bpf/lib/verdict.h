@@ -91,8 +91,7 @@ static __always_inline int judge_forwarded(const struct nf_hook_state *state, st
 {
 	struct packet *packet = &query->packet;
 	struct endpoint from = {}, to = {};
-	const struct endpoint *in_port, *out_port;
-	const struct interface *out;
+	const struct interface *out, *in_port, *out_port;
 	enum connection connection;
 	enum whose source, destination;
 
@@ -102,13 +101,17 @@ static __always_inline int judge_forwarded(const struct nf_hook_state *state, st
 	if (out && action_of(query, out->host[DIRECTION_EGRESS], 0, v6) == ACTION_DROP)
 		return NF_DROP;
 
-	in_port = incoming_pod(skb, query->snapshot);
+	in_port = incoming_port(skb, query->snapshot);
 	source = sender(query->snapshot, packet, v6, in_port, &from);
 	if (source == WHOSE_FORGED)
 		return dropped(EVENT_SPOOFED, query);
 	if (!skb->skb_iif && from.node)
 		return passed(EVENT_OWN_NODE, query);
-	out_port = pod_behind(query->snapshot, skb->dev->ifindex);
+	/* On a bridge the device is the port, and the outgoing interface the bridge. */
+	if (skb->dev->ifindex == state->out->ifindex)
+		out_port = out && out->pod.pod ? out : NULL;
+	else
+		out_port = pod_port(query->snapshot, skb->dev->ifindex);
 	destination = receiver(query->snapshot, packet, v6, out_port, &to);
 	if (from.pod && from.pod == to.pod)
 		return passed(EVENT_SELF, query);
@@ -144,13 +147,14 @@ static __always_inline int judge_forwarded(const struct nf_hook_state *state, st
 static __always_inline int judge_to_node(struct sk_buff *skb, struct query *query, const bool v6)
 {
 	struct packet *packet = &query->packet;
-	const struct endpoint *in_port, none = {};
+	const struct interface *in_port;
+	const struct endpoint none = {};
 	enum connection connection;
 	struct endpoint from = {};
 
 	if (v6 && is_neighbour_traffic(packet))
 		return NF_ACCEPT;
-	in_port = incoming_pod(skb, query->snapshot);
+	in_port = incoming_port(skb, query->snapshot);
 	if (sender(query->snapshot, packet, v6, in_port, &from) == WHOSE_FORGED)
 		return dropped(EVENT_SPOOFED, query);
 	connection = connection_state(skb);

@@ -16,7 +16,6 @@ from prometheus_client import CollectorRegistry
 
 from wildcard_operator.agent.agent import Agent
 from wildcard_operator.agent.endpoints import serving
-from wildcard_operator.agent.kubernetes import KubernetesSource
 from wildcard_operator.agent.manifests import ManifestSource
 from wildcard_operator.agent.outlet import Silent
 from wildcard_operator.agent.readings import Readings
@@ -143,6 +142,9 @@ def follow(
     """Where the objects come from, and who is told what became of them."""
     if manifests is not None:
         return ManifestSource(manifests, node), Silent()
+    # The Kubernetes client takes 30 MiB, which a node without a cluster needs not have.
+    from wildcard_operator.agent.kubernetes import KubernetesSource  # noqa: PLC0415
+
     source = KubernetesSource(kubeconfig, node, namespace)
     source.start()
     return source, source

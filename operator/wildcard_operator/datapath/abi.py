@@ -65,7 +65,7 @@ def abi() -> Abi:
     return Abi(
         decision=_struct(btf, "decision", _DECISION),
         endpoint=endpoint,
-        interface=_struct(btf, "interface", {"pod": endpoint, "host": "2>u4"}),
+        interface=_struct(btf, "interface", {"pod": endpoint, "host": "2>u4", "v4": "4u1", "v6": "16u1"}),
         control=_struct(btf, "control", _CONTROL),
         layout_version=btf.constants("layout")["LAYOUT_VERSION"],
         actions={action: btf.constants("action")[f"ACTION_{action.name}"] for action in Action},

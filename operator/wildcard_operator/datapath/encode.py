@@ -131,11 +131,20 @@ def endpoint_value(row: AddressRow | None, *, node: bool) -> bytes:
     return _endpoint(abi(), row, node=node).tobytes()
 
 
-def interface_value(row: AddressRow | None, scopes: InterfaceScopes | None) -> bytes:
-    """The value of an interface: the row of the pod behind it, and the scopes of the node's filters."""
+def interface_value(rows: Sequence[AddressRow], scopes: InterfaceScopes | None) -> bytes:
+    """The value of an interface: the pod behind it by its addresses' rows, and scopes of the node's filters.
+
+    Programs take an address that stands here for what the first row says, so only one whose row says the
+    same does.
+    """
     layout = abi()
     value = np.zeros(1, layout.interface)
-    value["pod"] = _endpoint(layout, row, node=False)
+    if rows:
+        value["pod"] = _endpoint(layout, rows[0], node=False)
+        for row in rows:
+            if row == rows[0]._replace(address=row.address):
+                member, size = ("v4", 4) if row.address.family == V4 else ("v6", 16)
+                value[member][0] = np.frombuffer(row.address.value.to_bytes(size), np.uint8)
     if scopes is not None:
         value["host"][0][layout.directions[Direction.INGRESS]] = scopes.ingress
         value["host"][0][layout.directions[Direction.EGRESS]] = scopes.egress
@@ -177,7 +186,7 @@ def decision_value(entry: Entry) -> bytes:
 
 
 def interface_key(index: int) -> bytes:
-    """An interface index as its table has it: the machine's byte order, as the kernel gives it to programs."""
+    """An interface index as its table has it: in the machine's byte order, as programs get it."""
     return index.to_bytes(4, sys.byteorder)
 
 

@@ -46,7 +46,7 @@ class Desired:
     rows: Mapping[Address, AddressRow] = field(default_factory=dict)
     pods: Mapping[int, LocalPod] = field(default_factory=dict)
     interfaces: tuple[InterfaceScopes, ...] = ()
-    unknown: UnknownPods = UnknownPods()
+    unknown: UnknownPods = field(default_factory=UnknownPods)
     host: HostState = field(default_factory=HostState)
     ports: Mapping[int, int] = field(default_factory=dict)
 
@@ -88,15 +88,16 @@ class Desired:
         scopes = {scope.interface: scope for scope in self.interfaces if scope.ingress or scope.egress}
         values = {}
         for index, link in self.host.links.items():
-            row = self._row_of_pod(self.ports.get(index))
-            if row is not None or link.name in scopes:
-                values[index] = encode.interface_value(row, scopes.get(link.name))
+            rows = self._rows_of_pod(self.ports.get(index))
+            if rows or link.name in scopes:
+                values[index] = encode.interface_value(rows, scopes.get(link.name))
         return values
 
-    def _row_of_pod(self, number: int | None) -> AddressRow | None:
+    def _rows_of_pod(self, number: int | None) -> list[AddressRow]:
+        """The rows of addresses that are the pod's own, and not a newer pod's or the node's."""
         pod = self.pods.get(number) if number is not None else None
-        rows = [self.rows[address] for address in pod.addresses if address in self.rows] if pod else []
-        return next((row for row in rows if row.pod == number), None)
+        owned = [self.rows[a] for a in pod.addresses if a in self.rows] if pod else []
+        return [row for row in owned if row.pod == number and row.address not in self.host.addresses]
 
     def unknown_ranges(self) -> set[tuple[bytes, int]]:
         """Ranges in which an address without a row is dropped."""

@@ -81,6 +81,15 @@ def test_scopes_and_classes_are_in_network_order() -> None:
 
 @pytest.mark.parametrize("scopes", [None, InterfaceScopes("eth0", 1, 2)])
 def test_an_interface_without_pod_says_so(scopes: InterfaceScopes | None) -> None:
-    value = encode.interface_value(None, scopes)
+    value = encode.interface_value([], scopes)
 
     assert bool(np.frombuffer(value, np.uint8).any()) == (scopes is not None)
+
+
+def test_an_interface_tells_the_addresses_whose_rows_are_its_pods() -> None:
+    row = AddressRow(parse_address("10.0.0.1"), 5, 1, 2, 3, 4, 5)
+    same = row._replace(address=parse_address("fd00::1"))
+    other = row._replace(address=parse_address("fd00::1"), peer_class=6)
+
+    assert parse_address("fd00::1").value.to_bytes(16) in encode.interface_value([row, same], None)
+    assert parse_address("fd00::1").value.to_bytes(16) not in encode.interface_value([row, other], None)
