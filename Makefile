@@ -15,7 +15,7 @@ BPF_CFLAGS   := -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Werror -Ibpf
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup packages bpf demo kube-tools test test-unit test-bpf test-node test-cluster test-chart test-long \
+.PHONY: examples help setup packages bpf demo kube-tools test test-unit test-bpf test-node test-cluster test-chart test-long \
 	lint format bench bench-map bench-compiler bench-node bench-control docs clean
 .DELETE_ON_ERROR:
 
@@ -80,6 +80,12 @@ format: setup ## Format the sources
 	$(BIN)/ruff check --fix-only -q .
 	$(BIN)/ruff format -q .
 	clang-format-19 -i $$(git ls-files 'bpf/*.h' 'bpf/*.c' 'examples/*.c' 'tests/*.c')
+
+build/examples/%.bpf.o: examples/*/%.bpf.c bpf/vmlinux.h
+	@mkdir -p $(@D)
+	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
+
+examples: build/examples/drop.bpf.o build/examples/ports.bpf.o ## Compile the examples
 
 bench: bench-map ## All benchmarks
 
