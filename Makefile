@@ -99,6 +99,9 @@ bench-map: setup build/bench/baselines.bpf.o ## The map beside the kernel's own;
 bench-control: setup kube-tools ## Operator and agents on a real API server; writes docs/performance-control.md
 	$(BIN)/python bench/control.py
 
+bench-node: setup ## Throughput, packets, XDP, latency and memory of a node; writes docs/performance-node.md
+	PYTHONPATH=tests $(BIN)/python bench/node.py
+
 bench-compiler: setup ## The compiler's times, memory and entries; writes docs/performance-compiler.md
 	nice $(BIN)/python bench/compiler.py
 

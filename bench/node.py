@@ -320,12 +320,11 @@ def change_latency(files: int, changes: int) -> str:
             AgentProcess(node, manifests.folder, stack.enter_context(mounted_bpffs()))
         )
         agent.wait_for_commits(1)
-        assert agent.process is not None
-        idle = _cpu_seconds(agent.process.pid)
+        idle = _cpu_seconds(agent.pid)
         time.sleep(5)
-        idle = (_cpu_seconds(agent.process.pid) - idle) / 5
+        idle = (_cpu_seconds(agent.pid) - idle) / 5
         spent = sorted(_until(node, manifests, allowed=bool(number % 2 == 0)) for number in range(changes))
-        memory = _memory(agent.process.pid)
+        memory = _memory(agent.pid)
         samples = agent.scrape() or {}
         kernel = sum(v for (n, _), v in samples.items() if n == "wildcard_map_bytes") / (1 << 20)
     p99 = spent[min(len(spent) - 1, int(len(spent) * 0.99))]

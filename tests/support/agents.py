@@ -159,6 +159,12 @@ class AgentProcess:
         """Start it; it is not ready yet."""
         self.process = self._node.netns.spawn(self._command, stderr=subprocess.PIPE)
 
+    @property
+    def pid(self) -> int:
+        """The process's id; it must run."""
+        assert self.process is not None
+        return self.process.pid
+
     def stop(self, number: int = signal.SIGTERM, seconds: float = 10) -> str:
         """Send a signal and wait for the end; returns what it logged."""
         if self.process is None:

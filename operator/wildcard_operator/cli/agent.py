@@ -129,10 +129,10 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter an option
                     stack.enter_context(serving(metrics_port, registry, agent.ready, agent.busy_seconds))
                 agent.run(stack.enter_context(stop_signals()))
     except DatapathError as error:
-        log.error("cannot enforce", reason=error.condition.reason.value, message=str(error))
+        log.critical("cannot enforce", reason=error.condition.reason.value, message=str(error))
         sys.exit(1)
     except (WildcardError, LoadError, OSError) as error:
-        log.error("cannot enforce", message=str(error))
+        log.critical("cannot enforce", message=str(error))
         sys.exit(1)
 
 
