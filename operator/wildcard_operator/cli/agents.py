@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -20,6 +19,8 @@ from wildcard_operator.kube.api import MERGE_PATCH, NOT_FOUND, ApiError, Resourc
 from wildcard_operator.kube.client import HttpApi, load_configuration
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from wildcard_operator.kube.api import Api, Json
 
 DAEMON_SETS: Final = Resource("apps", "v1", "daemonsets", "DaemonSet")
