@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
+from wildcard_operator.cli.options import kubeconfig_option
 from wildcard_operator.kube.api import MERGE_PATCH, NOT_FOUND, ApiError, Resource
 from wildcard_operator.kube.client import HttpApi, load_configuration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from wildcard_operator.kube.api import Api, Json
 
@@ -61,19 +62,13 @@ def agents_command() -> None:
     """Wait for the agents of all nodes, or take them away."""
 
 
-_kubeconfig = click.option(
-    "--kubeconfig",
-    envvar="KUBECONFIG",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="How to reach the API server; in a pod, its service account by default.",
-)
 _namespace = click.option(
     "--namespace", default="wildcard-operator", show_default=True, help="Where the agents run."
 )
 
 
 @agents_command.command("wait")
-@_kubeconfig
+@kubeconfig_option
 @_namespace
 @click.option("--at-most", type=float, default=600, show_default=True, metavar="SECONDS", help="Then go on.")
 def wait_command(kubeconfig: Path | None, namespace: str, at_most: float) -> None:
@@ -91,7 +86,7 @@ def wait_command(kubeconfig: Path | None, namespace: str, at_most: float) -> Non
 
 
 @agents_command.command("remove")
-@_kubeconfig
+@kubeconfig_option
 @_namespace
 @click.option("--timeout", type=float, default=270, show_default=True, metavar="SECONDS", help="Then fail.")
 def remove_command(kubeconfig: Path | None, namespace: str, timeout: float) -> None:

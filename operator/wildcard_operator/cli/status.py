@@ -12,11 +12,11 @@ import json
 import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from wildcard_operator.cli.options import kubeconfig_option
 from wildcard_operator.cli.tables import console, plain_table
 from wildcard_operator.controller.status import FilterVerdict, Progress, filter_progress, policy_progress
 from wildcard_operator.controller.world import World, ready_agent
@@ -40,12 +40,13 @@ from wildcard_operator.model.ruleset_parser import ruleset_from_dict
 from wildcard_operator.model.rulesets import NETWORK_POLICY, WILDCARD_FILTER
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.table import Table
 
     from wildcard_operator.kube.api import Api, Json
     from wildcard_operator.model.rulesets import RuleSet
 
-DEFAULT_KUBECONFIG = Path("~/.kube/config")
 AGAIN_SECONDS = 0.5
 
 
@@ -131,18 +132,12 @@ def _judged(progress: Progress) -> tuple[str, Progress, str]:
 
 @click.command("status")
 @click.argument("names", nargs=-1, metavar="[NAMESPACE/POLICY | FILTER]...")
-@click.option(
-    "--kubeconfig",
-    envvar="KUBECONFIG",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    default=DEFAULT_KUBECONFIG.expanduser(),
-    help="How to reach the API server.",
-)
+@kubeconfig_option
 @click.option("--namespace", default="wildcard-operator", show_default=True, help="The operator's namespace.")
 @click.option("--wait", type=float, default=0, metavar="SECONDS", help="Wait until all is in force.")
 @click.option("--json", "as_json", is_flag=True, help="One object, for programs.")
 def status_command(
-    names: tuple[str, ...], kubeconfig: Path, namespace: str, wait: float, as_json: bool
+    names: tuple[str, ...], kubeconfig: Path | None, namespace: str, wait: float, as_json: bool
 ) -> None:
     """Show whether policies and filters are in force on all nodes.
 
@@ -167,7 +162,7 @@ def status_command(
 
 
 async def _look(
-    kubeconfig: Path, namespace: str, names: frozenset[str], wait: float
+    kubeconfig: Path | None, namespace: str, names: frozenset[str], wait: float
 ) -> tuple[list[Line], Picture]:
     deadline = time.monotonic() + wait
     async with HttpApi(await load_configuration(kubeconfig), "wildcardctl") as api:
