@@ -150,19 +150,19 @@ def test_counters(tmp_path: Path, bpffs: Path) -> None:
     """Packets and bytes of a rule id, over all CPUs, through commits and a new writer."""
     path = compile_bpf(ROOT / "tests" / "bpf" / "programs" / "counting.bpf.c", tmp_path)
     pin = bpffs / "map"
-    made = WildcardMap.create(Description.parse("match4"), max_entries=8, pin=pin)
+    made = WildcardMap.of_object(path, "counted", max_entries=8, pin=pin)
     with BpfObject(path) as program:
         made.bind(program, "counted")
         program.reuse_map("group", made.group.group_fd)
         program.load()
-        made.update((1,), rule_id=5)
-        made.update((2,), rule_id=5)
+        made.update((1,), bytes(8), rule_id=5)
+        made.update((2,), bytes(8), rule_id=5)
         for number, times in ((1, 3), (2, 4), (3, 9)):
             for _ in range(times):
                 bpfsys.run_syscall_program(program.program_fd("count"), number.to_bytes(8, "little"))
         assert made.counters()[5].tolist() == [7, 7 * 100]
 
-        made.update((3,), rule_id=2)
+        made.update((3,), bytes(8), rule_id=2)
         made.close()
         bpfsys.run_syscall_program(program.program_fd("count"), (1).to_bytes(8, "little"))
         with WildcardMap.open(pin) as opened:

@@ -10,12 +10,15 @@ What cannot occur here:
 from __future__ import annotations
 
 import errno
+import json
+import os
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from support.bpfbuild import ROOT, compile_bpf
 from wildcard_operator.wildcardmap import (
     ANY,
     Algorithm,
@@ -30,7 +33,9 @@ from wildcard_operator.wildcardmap import (
     Pool,
     UpdateFlag,
     WildcardMap,
+    bpfsys,
 )
+from wildcard_operator.wildcardmap.libbpf import BpfObject
 
 FOUR = Description.parse("prefix4,range2")
 
@@ -125,6 +130,33 @@ def test_c10_a_reader_learns_the_fields(bpffs: Path) -> None:
 
     with WildcardMap.open(pin, write=False) as opened:
         assert opened.description == description
+
+
+@pytest.mark.parametrize("other", ["range2,match1", "match2,match1", "range2"])
+def test_c10_a_map_is_not_bound_to_a_program_that_declares_other_fields(tmp_path: Path, other: str) -> None:
+    path = compile_bpf(ROOT / "tests" / "bpf" / "programs" / "every_count.bpf.c", tmp_path)
+    with (
+        BpfObject(path) as program,
+        WildcardMap.create(Description.parse(other), max_entries=8, value_size=8) as made,
+    ):
+        if other == "range2,match1":
+            made.bind(program, "m2")
+        else:
+            with pytest.raises(InvalidArgument, match="declares m2 with range2,match1 and 8 bytes of value"):
+                made.bind(program, "m2")
+
+
+def test_c10_a_pin_of_another_layout_is_refused(bpffs: Path) -> None:
+    pin = bpffs / "map"
+    WildcardMap.create(FOUR, max_entries=8, pin=pin).close()
+    (pin / "about").unlink()
+    descriptor = bpfsys.map_create(bpfsys.MapType.ARRAY, key_size=4, value_size=4096, max_entries=1)
+    bpfsys.map_update(descriptor, bytes(4), json.dumps({"layout": 0}).encode().ljust(4096, b"\0"))
+    bpfsys.pin(descriptor, pin / "about")
+    os.close(descriptor)
+
+    with pytest.raises(InvalidArgument, match="has another layout than"):
+        WildcardMap.open(pin)
 
 
 def test_p1_a_refused_pool_leaves_nothing_behind() -> None:

@@ -139,9 +139,7 @@ class WildcardMap:
         ``bind`` it to the object before that is loaded.
         """
         btf = Btf.of_object(path)
-        members = {member.name: member for member in btf.members(f"{name}_row")}
-        description = Description.of_struct(btf, members["key"].type.removesuffix("_elem"))
-        value_size = members["value"].size if "value" in members else 0
+        description, value_size = _declared(btf, name)
         created = cls.create(
             description,
             max_entries=max_entries,
@@ -180,7 +178,17 @@ class WildcardMap:
         return self._state.shape
 
     def bind(self, target: BpfObject, name: str) -> None:
-        """Make an object's programs use this map for ``WILDCARD_MAP(name, ...)``; call before ``load``."""
+        """Make an object's programs use this map for ``WILDCARD_MAP(name, ...)``; call before ``load``.
+
+        ``InvalidArgument`` where the object declares other fields or another value.
+        """
+        description, value_size = _declared(Btf.of_object(target.path), name)
+        own = self._state.shape
+        if not description.same_layout(own.description) or value_size != own.value_size:
+            raise InvalidArgument(
+                f"{target.path.name} declares {name} with {description} and {value_size} bytes of value, "
+                f"the map has {own.description} and {own.value_size}"
+            )
         for part, descriptor in self._state.storage.descriptors.items():
             target.reuse_map(f"{name}_{part}", descriptor)
 
@@ -319,6 +327,13 @@ class WildcardMap:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _declared(btf: Btf, name: str) -> tuple[Description, int]:
+    """The description and the value size in bytes that an object declares for its map ``name``."""
+    members = {member.name: member for member in btf.members(f"{name}_row")}
+    description = Description.of_struct(btf, members["key"].type.removesuffix("_elem"))
+    return description, members["value"].size if "value" in members else 0
 
 
 def _algorithm(value: Algorithm | str) -> Algorithm:
