@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import re
+import struct
 from pathlib import Path
 
 import pytest
 
-from support.bpfbuild import compile_bpf
+from support.bpfbuild import ROOT, compile_bpf
+from wildcard_operator.wildcardmap import bpfsys
 from wildcard_operator.wildcardmap.libbpf import BpfObject
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -59,3 +62,21 @@ def test_a_key_of_more_than_128_bytes_does_not_compile(tmp_path: Path) -> None:
 
     with pytest.raises(AssertionError, match="a key has at most 128 bytes"):
         compile_bpf(source, tmp_path)
+
+
+def test_a_lookup_costs_the_verifier_no_more_than_the_guide_says(tmp_path: Path) -> None:
+    guide = (ROOT / "docs" / "wildcard-map.md").read_text(encoding="utf-8")
+    found = re.findall(r"^  \| \d.*\| ([\d,]+) \|$", guide, re.MULTILINE)
+    bounds = [int(number.replace(",", "")) for number in found]
+    with BpfObject(compile_bpf(PROGRAMS / "every_count.bpf.c", tmp_path)) as loaded:
+        loaded.load()
+        verified = [verified_instructions(loaded.program_fd(f"look_up_{count}")) for count in (1, 5, 8, 9)]
+
+    assert len(bounds) == len(verified)
+    assert all(0 < cost <= bound for cost, bound in zip(verified, bounds, strict=True)), verified
+
+
+def verified_instructions(program_fd: int) -> int:
+    """What the kernel's struct bpf_prog_info says behind its first 216 bytes."""
+    (count,) = struct.unpack_from("=I", bpfsys.object_info(program_fd, 232), 216)
+    return int(count)
