@@ -19,11 +19,34 @@ struct {
 	__type(value, __u32);
 } sources SEC(".maps");
 
-/* Hands frames of BPF_PROG_RUN to the stack, as if they had come in at the interface. */
+/* Ethernet and IPv4 header of what is injected. */
+struct headers {
+	__u8 bytes[34];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct headers);
+} frame SEC(".maps");
+
+/*
+ * Hands frames of BPF_PROG_RUN to the stack, as if they had come in at the interface. Buffers come
+ * back as the stack left them, with another hop's addresses and a lower TTL, so the headers are
+ * written anew.
+ */
 SEC("xdp")
 int inject(struct xdp_md *ctx)
 {
-	return ctx->data < ctx->data_end ? XDP_PASS : XDP_ABORTED;
+	struct headers *data = (void *)(long)ctx->data, *headers;
+	__u32 zero = 0;
+
+	headers = bpf_map_lookup_elem(&frame, &zero);
+	if (!headers || (void *)(data + 1) > (void *)(long)ctx->data_end)
+		return XDP_ABORTED;
+	*data = *headers;
+	return XDP_PASS;
 }
 
 /* The least that a filter by source address does: the headers up to it, and one trie. */

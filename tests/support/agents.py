@@ -133,12 +133,21 @@ class LocalAgent:
 
 
 class AgentProcess:
-    """`wildcard-agent` as a process of its own, in a node's namespace."""
+    """`wildcard-agent` as a process of its own, in a node's namespace. `before`: a command that starts it."""
 
-    def __init__(self, node: Node, folder: Path, bpffs: Path, *options: str, port: int = 9100) -> None:
+    def __init__(
+        self,
+        node: Node,
+        folder: Path,
+        bpffs: Path,
+        *options: str,
+        port: int = 9100,
+        before: tuple[str, ...] = (),
+    ) -> None:
         self._node = node
         self._port = port
         self._command = [
+            *before,
             str(AGENT),
             *("--manifests", str(folder)),
             *("--node", node.name),
@@ -186,7 +195,7 @@ class AgentProcess:
             return None
         return samples_of(answer.partition(b"\r\n\r\n")[2].decode())
 
-    def wait_for_commits(self, number: int, seconds: float = 15) -> Samples:
+    def wait_for_commits(self, number: int, seconds: float = 60) -> Samples:
         """Return once it has made so many commits since it started."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

@@ -41,6 +41,8 @@ table bridge {TABLE} {{
     }}
     chain no-tagged-frames {{
         type filter hook prerouting priority -310; policy accept
+        ether type ip accept
+        ether type ip6 accept
         iif @pods ether type {{ 8021q, 8021ad, 0x9100, 0x8863, 0x8864 }} counter drop
     }}
 }}
