@@ -152,9 +152,13 @@ def _commit_cost(target: WildcardMap) -> float:
     entry = next(itertools.islice(target, len(target) // 2, None), None)
     if entry is None:
         return 0.0
-    name = {"priority": entry.priority, "order": entry.order}
-    times = []
-    for _ in range(COMMITS // 2):
-        times.append(timed(lambda: target.delete(entry.rule, **name)))
-        times.append(timed(lambda: target.update(entry.rule, entry.value, rule_id=entry.rule_id, **name)))
+    rule, priority, order = entry.rule, entry.priority, entry.order
+
+    def remove() -> None:
+        target.delete(rule, priority=priority, order=order)
+
+    def add() -> None:
+        target.update(rule, entry.value, priority=priority, order=order, rule_id=entry.rule_id)
+
+    times = [timed(change) for _ in range(COMMITS // 2) for change in (remove, add)]
     return float(np.percentile(times, 95)) * 1e9

@@ -210,8 +210,8 @@ def _read(path: Path) -> _Lines:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise FileError(path, line, "the file is not text") from None
+        bad_line = error.object[: error.start].count(b"\n") + 1
+        raise FileError(path, bad_line, "the file is not text") from None
     for number, line in enumerate(text.split("\n"), 1):
         found = line.partition("#")[0].split() if "#" in line else line.split()
         if found:
@@ -230,7 +230,7 @@ def _description(path: Path, lines: _Lines, given: Description | None) -> Descri
     try:
         found = Description.parse(lines.description)
     except InvalidArgument as error:
-        raise FileError(path, lines.description_line, error.strerror) from None
+        raise FileError(path, lines.description_line, str(error.strerror)) from None
     if given is not None and not found.same_layout(given):
         raise FileError(path, lines.description_line, f"the file says {found}, --desc says {given}")
     return given or found
