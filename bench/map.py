@@ -137,12 +137,12 @@ def main(shapes: str, sizes: str, *, report_only: bool) -> None:
             for family in sets.FAMILIES
             for size in sizes.split(",")
         ]
-        RESULTS.write_text(json.dumps(run(cells), indent=1), encoding="utf-8")
+        run(cells)
     report.write(json.loads(RESULTS.read_text(encoding="utf-8")))
 
 
-def run(cells: list[Cell]) -> dict[str, dict[str, object]]:
-    """Measure all cells behind a progress bar."""
+def run(cells: list[Cell]) -> None:
+    """Measure all cells behind a progress bar; what is measured is kept, whatever comes after."""
     results: dict[str, dict[str, object]] = {}
     columns = TextColumn("{task.description:>18}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns) as progress:
@@ -150,8 +150,8 @@ def run(cells: list[Cell]) -> dict[str, dict[str, object]]:
         for cell in cells:
             progress.update(task, description=str(cell))
             run_cell(cell, results.setdefault(str(cell), asdict(cell)))
+            RESULTS.write_text(json.dumps(results, indent=1), encoding="utf-8")
             progress.advance(task)
-    return results
 
 
 if __name__ == "__main__":
