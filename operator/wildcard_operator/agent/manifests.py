@@ -30,7 +30,9 @@ class ManifestSource:
     def __init__(self, path: Path, node: str) -> None:
         self._node = node
         self._watch = FolderWatch(path)
+        self._path = path
         self._folder = Folder(path)
+        self._missing: list[Problem] = []
         self._manifests = Manifests()
         self._good: dict[ObjectRef, Any] = {}
         self._refused: list[Problem] = []
@@ -46,7 +48,7 @@ class ManifestSource:
 
     def problems(self) -> list[Problem]:
         """What is wrong with the files at present."""
-        return sorted([*self._folder.problems(), *self._refused])
+        return sorted([*self._missing, *self._folder.problems(), *self._refused])
 
     def close(self) -> None:
         """Stop following."""
@@ -55,7 +57,13 @@ class ManifestSource:
     def poll(self) -> list[Event]:
         """What changed since the last call."""
         self._watch.drain()
-        if not self._folder.refresh() and self._read:
+        try:
+            changed = self._folder.refresh()
+        except OSError as error:
+            self._missing = [Problem(str(self._path), "", "", "Unreadable", error.strerror or str(error))]
+            return []
+        self._missing = []
+        if not changed and self._read:
             return []
         placed = [(name, item) for name, document in self._folder.documents() for item in flatten(document)]
         events = list(of_node(self._node, self._take(placed)))
@@ -80,7 +88,8 @@ class ManifestSource:
 
 
 def _problem(refusal: RefusedError, placed: list[Placed]) -> Problem:
-    """The refusal with its file: the last that has such an object, as of two with one name the first counts."""
+    """The refusal with its file: the last that has such an object, as of two with one name the first counts.
+    """
     ref = refusal.ref
     files = [name for number, (name, item) in enumerate(placed) if _is(ref, item, number)]
     subject = f"{ref.namespace}/{ref.name}" if ref.namespace else ref.name

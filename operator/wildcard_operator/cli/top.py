@@ -85,7 +85,7 @@ def as_table(shown: list[Rate]) -> Table:
     table.add_column("packets/s", justify="right")
     table.add_column("bits/s", justify="right")
     table.add_column("packets", justify="right")
-    table.add_column("rule")
+    table.add_column("rule", overflow="fold", ratio=1)
     for rate in shown:
         table.add_row(
             f"{rate.packets_per_second:,.0f}",

@@ -190,3 +190,19 @@ def test_the_watch_wakes_up_for_every_kind_of_change(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="cannot watch"):
         FolderWatch(tmp_path / "missing")
+
+
+def test_a_folder_that_goes_away_leaves_everything_in_force(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    write(folder / "a.yaml", policy("p"))
+    source = ManifestSource(folder, "n")
+    source.poll()
+    folder.rename(tmp_path / "elsewhere")
+
+    assert source.poll() == []
+    assert [problem.place for problem in source.problems()] == [str(folder)]
+    (tmp_path / "elsewhere").rename(folder)
+    assert source.poll() == []
+    assert source.problems() == []
+    source.close()
