@@ -101,7 +101,7 @@ def test_top_shows_the_busiest_rule_first(stage: Stage) -> None:
     )
 
     assert result.exit_code == 0, result.output
-    assert "NetworkPolicy default/from-a ingress[0]" in result.output
+    assert "NetworkPolicy default/from-a ingress[0]" in " ".join(result.output.split())
 
 
 def test_a_rate_is_what_came_between_two_readings() -> None:
