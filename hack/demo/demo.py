@@ -265,7 +265,7 @@ def main() -> int:
         show("10-policies.yaml")
         seconds = demo.give("10-policies.yaml")
         console.print(
-            f"In force after [bold]{seconds * 1000:.0f} ms[/]. Expected by the simulator, and what packets did:"
+            f"In force after [bold]{seconds * 1000:.0f} ms[/]. What the simulator expects, and packets do:"
         )
         right += [matrix(demo, 4), matrix(demo, 6)]
         right.append(call_the_service(demo))

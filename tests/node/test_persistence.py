@@ -218,7 +218,7 @@ def test_another_build_of_the_programs_takes_over_without_a_packet_unjudged(worl
                 Programs(pins, control, maps.bind, maps.group.wait_for_readers, path).ensure()
                 (slot,) = pins.slots()
                 assert control.active == slot.bit
-                assert sorted(path.name for path in slot.path.iterdir()) == sorted(hook.name for hook in HOOKS)
+                assert {path.name for path in slot.path.iterdir()} == {hook.name for hook in HOOKS}
     assert slot.build != former.build
     assert watch.sent > 0
     assert (watch.leaks, watch.losses) == (0, 0)

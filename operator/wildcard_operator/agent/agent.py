@@ -137,8 +137,9 @@ class Agent:
             return False
 
     def _commit(self, delta: NodeDelta) -> bool:
-        """Whether the kernel had to be changed. After a failure a delta says too little: then the whole is put in
-        place.
+        """Whether the kernel had to be changed.
+
+        After a failure a delta says too little: then the whole is put in place.
         """
         if self._whole:
             tables = self._compiler.tables()

@@ -88,8 +88,7 @@ class ManifestSource:
 
 
 def _problem(refusal: RefusedError, placed: list[Placed]) -> Problem:
-    """The refusal with its file: the last that has such an object, as of two with one name the first counts.
-    """
+    """The refusal with its file: the last that has such an object; of two with one name the first counts."""
     ref = refusal.ref
     files = [name for number, (name, item) in enumerate(placed) if _is(ref, item, number)]
     subject = f"{ref.namespace}/{ref.name}" if ref.namespace else ref.name

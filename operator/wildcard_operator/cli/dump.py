@@ -98,7 +98,8 @@ def _addresses(rows: list[dict[str, Any]]) -> Iterable[Table]:
     for row in rows:
         scopes = ", ".join(f"{name.replace('_', ' ')} {scope}" for name, scope in row["scopes"].items())
         about = "this node" if row["node"] else scopes
-        table.add_row(row["address"], str("" if row["class"] is None else row["class"]), str(row["pod"] or ""), about)
+        number = "" if row["class"] is None else str(row["class"])
+        table.add_row(row["address"], number, str(row["pod"] or ""), about)
     yield table
 
 
