@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -75,7 +76,8 @@ def write(results: Mapping[str, Record]) -> None:
     missed = sum(_spread(record) > ORDER_GOAL for record in records)
     parts = [
         "## The wildcard map",
-        f"On {machine()} Made by `make bench-map`: bench/map.py is the method, bench/sets.py the sets.",
+        f"On {machine()} Load average at the end: {os.getloadavg()[1]:.1f} (the benchmark alone makes 1).",
+        "Made by `make bench-map`: bench/map.py is the method, bench/sets.py the sets.",
         "![Nanoseconds per lookup against the number of rules](images/map.svg)",
         LOOKUPS.format(factor=factor),
         _lookup_table(records, factor),
