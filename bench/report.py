@@ -244,6 +244,6 @@ def _plot(records: Sequence[Record], factor: float) -> None:
         axis.set_ylabel("ns per lookup")
     for axis in axes[-1]:
         axis.set_xlabel("rules")
-    axes[0, 0].legend(fontsize="small")
-    figure.tight_layout()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="lower center", ncols=5, frameon=False)
+    figure.tight_layout(rect=(0, 0.05, 1, 1))
     figure.savefig(PLOT, metadata={"Date": None})
