@@ -15,7 +15,7 @@ BPF_CFLAGS   := -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Werror -Ibpf
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: examples help setup packages bpf demo kube-tools test test-unit test-bpf test-node test-cluster test-chart test-long \
+.PHONY: examples help setup packages bpf demo kube-tools test test-unit test-bpf test-node test-cluster test-chart images test-realcluster generate test-long \
 	lint format bench bench-map bench-compiler bench-node bench-control docs clean
 .DELETE_ON_ERROR:
 
@@ -65,6 +65,18 @@ test-cluster: setup ## Against a real API server and etcd
 
 test-chart: setup ## The Helm chart: rendered, validated, installed
 	$(PYTEST) -m 'not long' tests/chart
+
+images: setup ## The container image without a container engine, for test-realcluster
+	@tests/support/realcluster/images.sh build/images
+
+test-realcluster: setup images ## Install, upgrade and uninstall the chart on two real kubelets (root)
+	$(PYTEST) tests/realcluster
+
+generate: setup ## Write what is generated: the chart's copies, the dashboard, the rendered manifest, references
+	$(BIN)/python hack/generate.py
+
+docs: setup ## The documentation as a site, in site/
+	$(BIN)/mkdocs build --strict --quiet
 
 test-long: setup ## Everything, with the tests that run for minutes
 	$(PYTEST) tests

@@ -36,6 +36,11 @@ TOOLS: Final = (
     *("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"),
     *("kubelet", "kube-proxy", "kubectl", "helm"),
 )
+JOIN: Final = """
+while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs"; shift; done
+shift; exec "$@"
+"""
+"""Joins the cgroups before `--`, then becomes the command after it."""
 CLIENT: Final = "extendedKeyUsage=clientAuth"
 
 
@@ -131,7 +136,7 @@ class RealCluster:
         entered = self.hub.command(*command, flags=("-n",))
         home = {name: str(self.folder / "home") for name in ("HOME", "KUBECACHEDIR")}
         result = subprocess.run(
-            *(entered,),
+            entered,
             input=stdin,
             capture_output=True,
             text=True,
@@ -172,13 +177,12 @@ class RealCluster:
 
     def _start_node(self, stack: ExitStack, number: int, cni: str, groups: Sequence[Path]) -> None:
         name = f"n{number}"
-        into = 'for group; do [ "$group" = -- ] && break; echo $$ >"$group/cgroup.procs"; shift; done; shift; exec "$@"'
         namespaces = ["--pid", "--mount", "--net", "--uts", "--ipc", "--cgroup", "--propagation", "private"]
         inside = ["unshare", "--fork", "--kill-child", *namespaces, HERE / "node.sh", self.folder, self.bin]
         command = self.hub.command(
             *(*inside, str(len(CNIS)), str(number), cni, *self._archives), flags=("-p", "-m", "-n")
         )
-        process = self._spawn(stack, name, ["sh", "-c", into, "sh", *groups, "--", *command])
+        process = self._spawn(stack, name, ["sh", "-c", JOIN, "sh", *groups, "--", *command])
 
         def first() -> int | None:  # nsenter's child is unshare, whose child is the node's first process
             outer = child_of(process.pid)
