@@ -130,7 +130,8 @@ def test_no_call_is_forbidden_and_no_right_is_unused(worked: ControlPlane, accou
 
 def test_an_agent_writes_the_state_of_its_own_node_alone(worked: ControlPlane) -> None:
     agent = pod_object(NAMESPACE, "wildcard-agent-node-1", "node-1", {}, account="wildcard-agent")
-    nodes = [{"apiVersion": "v1", "kind": "Node", "metadata": {"name": f"node-{number}"}} for number in (1, 2)]
+    names = ("node-1", "node-2")
+    nodes = [{"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}} for name in names]
     worked.apply(*nodes, agent)
     own = worked.service_account(NAMESPACE, "wildcard-agent", pod=("wildcard-agent-node-1", "node-1"))
     unbound = worked.service_account(NAMESPACE, "wildcard-agent")

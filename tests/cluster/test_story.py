@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -49,6 +53,7 @@ FILTER = wildcard_filter(
         ],
     },
 )
+WILDCARDCTL = Path(sys.executable).parent / "wildcardctl"
 INSIDE, EXCEPTED = "198.51.100.7", "198.51.100.200"
 PORTS = (8000, 8080, 8500, 8999, 9000)
 
@@ -128,6 +133,14 @@ def test_kubectl_alone_brings_policies_into_force_and_out_of_it(shop: Shop) -> N
             "programmed": 1,
             "failed": 0,
         }
+        asked = status_of(plane, "--wait", "15", "shop/web", "no-8500")
+        assert asked.returncode == 0, asked.stdout
+        assert {one["name"]: one["state"] for one in json.loads(asked.stdout)["objects"]} == {
+            "web": "InForce",
+            "no-8500": "InForce",
+        }
+        assert status_of(plane, "shop/none").returncode == 1
+
         dropped = 'wildcard_rule_packets_total{kind="WildcardFilter",policy="no-8500",rule="dropped"}'
         allowed = 'wildcard_rule_packets_total{kind="NetworkPolicy",namespace="shop",policy="web"}'
         wait_until(lambda: metrics.value(f"sum({dropped})") > 0, 15, "Prometheus has the filter's drops")
@@ -141,6 +154,12 @@ def test_kubectl_alone_brings_policies_into_force_and_out_of_it(shop: Shop) -> N
 
     assert plane.get("rulesets", "-n", NAMESPACE)["items"] == []
     wait_until(lambda: left_over(shop) == {}, 5, lambda: f"nothing is left: {left_over(shop)}")
+
+
+def status_of(plane: ControlPlane, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """What `wildcardctl status` says."""
+    command = [WILDCARDCTL, "status", "--json", "--kubeconfig", plane.kubeconfig, *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
 
 
 def left_over(shop: Shop) -> dict[str, object]:

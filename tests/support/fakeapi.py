@@ -266,7 +266,8 @@ def _matches(item: Json, namespace: str, query: Mapping[str, str]) -> bool:
     metadata: dict[str, Any] = item["metadata"]
     if namespace and metadata.get("namespace", "") != namespace:
         return False
-    node = item.get("spec", {}).get("nodeName")
+    spec = item.get("spec")
+    node = spec.get("nodeName") if isinstance(spec, dict) else None
     if query.get("fieldSelector") not in {None, f"metadata.name={metadata['name']}", f"spec.nodeName={node}"}:
         return False
     selector = query.get("labelSelector")

@@ -134,7 +134,8 @@ class Replica:
             await parts.pipeline.lead(published)
             parts.publisher.activate()
             parts.board.touch()
-            while self._leads.is_set():
+            # Not the event alone: leadership may be lost and won again between two looks.
+            while parts.publisher.active:
                 await asyncio.sleep(LOOK_SECONDS)
 
     def _spawn(self, job: Coroutine[Any, Any, None], name: str) -> None:
