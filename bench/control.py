@@ -31,7 +31,7 @@ from document import machine, replace_section, table
 
 from support.connections import Servers, connects
 from support.controlplane import ControlPlane, cpu_seconds, resident_mib
-from support.kubenodes import KubeCluster, pod_object
+from support.kubenodes import KubeCluster, KubeNode, pod_object
 from support.manifests import NAMESPACE, install_crds, install_rbac, namespace
 from support.operators import OperatorProcess
 from support.restclient import RestClient
@@ -142,6 +142,25 @@ class Quantiles:
         return tuple(f"{value:.1f}" for value in (self.p50, self.p99, self.worst))
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Resident memory of a process in MiB: its own, and what it maps of files and of the kernel's maps."""
+
+    private: float
+    mapped: float
+
+    @classmethod
+    def of(cls, node: KubeNode) -> Memory:
+        """Of a node's agent."""
+        if node.process is None:
+            raise AssertionError("the agent has ended")
+        status = Path(f"/proc/{node.process.pid}/status").read_text(encoding="ascii")
+        kib = {
+            line.split(":")[0]: int(line.split()[1]) for line in status.splitlines() if line.startswith("Rss")
+        }
+        return cls(kib["RssAnon"] / 1024, (kib["RssFile"] + kib["RssShmem"]) / 1024)
+
+
 class Watch:
     """Follows the AddressSets in a thread, and notes when each address appeared."""
 
@@ -228,7 +247,7 @@ def measure_pod_events(plane: ControlPlane, count: int = 200) -> Quantiles:
 
 def measure_enforcement(
     plane: ControlPlane, nodes: int = 2, rounds: int = 50
-) -> tuple[Quantiles, Quantiles, float]:
+) -> tuple[Quantiles, Quantiles, Memory]:
     """From the write of a policy, and of its deletion, to the packet that meets it; and an agent's memory."""
     deny = {"kind": "NetworkPolicy", "metadata": {"namespace": "bench", "name": "deny"}}
     deny |= {"spec": {"podSelector": {"matchLabels": {"app": "target"}}, "policyTypes": ["Ingress"]}}
@@ -253,9 +272,7 @@ def measure_enforcement(
             client.delete(NETWORK_POLICIES, "bench", "deny")
             wait_until(passes, 10, "it is open again", every=0.001)
             opened.append(time.monotonic() - begun)
-        process = cluster.nodes["bench-0"].process
-        memory = resident_mib(process.pid) if process is not None else 0.0
-        return Quantiles.of(closed), Quantiles.of(opened), memory
+        return Quantiles.of(closed), Quantiles.of(opened), Memory.of(cluster.nodes["bench-0"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,8 +364,8 @@ def wait_until_quiet(operator: OperatorProcess) -> None:
     wait_until(lambda: operator.value("wildcard_operator_publish_pending") == 0, 20, "all is written")
 
 
-def measure_agent_memory(sets: int = 20_000) -> float:
-    """Resident memory of an agent that has to know so many AddressSets, five addresses each."""
+def measure_agent_memory(sets: int = 20_000) -> Memory:
+    """Memory of an agent that has to know so many AddressSets, five addresses each."""
     with loaded(many_address_sets(sets)) as plane:
         everybody = {"namespaces": {"selector": []}, "selector": []}
         spec = {
@@ -377,13 +394,9 @@ def measure_agent_memory(sets: int = 20_000) -> float:
         with KubeCluster(plane) as cluster:
             node = cluster.add_node("bench-0", "ptp", "--max-addresses", str(1 << 18))
             cluster.start_pod("bench", "one", "bench-0")
-            address_rows = "wildcard_map_entries"
-            wait_until(
-                lambda: node.value(address_rows, map="addresses") > 5 * sets, 120, "it knows all addresses"
-            )
-            if node.process is None:
-                raise AssertionError("the agent has ended")
-            return resident_mib(node.process.pid)
+            rows = "wildcard_map_entries"
+            wait_until(lambda: node.value(rows, map="addresses") > 5 * sets, 120, "it knows all addresses")
+            return Memory.of(node)
 
 
 def many_address_sets(count: int) -> Iterator[tuple[str, Raw]]:
@@ -473,7 +486,8 @@ def main() -> None:
         replace_section(DOCUMENT, "latency", latency_table(events, closed, opened))
         traffic = [measure_traffic(plane, operator, count) for count in WATCHERS]
         replace_section(DOCUMENT, "traffic", traffic_table(traffic))
-    replace_section(DOCUMENT, "memory", memory_table(memory, measure_agent_memory()))
+    large = ("with 20,000 AddressSets of 5 addresses each", measure_agent_memory())
+    replace_section(DOCUMENT, "memory", memory_table(("in the cluster above, with few peers", memory), large))
 
 
 def start_table() -> str:
@@ -535,13 +549,10 @@ def traffic_table(traffic: Sequence[Traffic]) -> str:
     return f"{table(head, rows)}\n\n{extrapolated}"
 
 
-def memory_table(small: float, large: float) -> str:
-    """Resident memory of an agent."""
-    rows = [
-        ["in the cluster above, with few peers", f"{small:.0f}"],
-        ["with 20,000 AddressSets", f"{large:.0f}"],
-    ]
-    return table(["agent", "MiB"], rows)
+def memory_table(*agents: tuple[str, Memory]) -> str:
+    """Memory of agents, in MiB."""
+    rows = [[name, f"{one.private:.0f}", f"{one.mapped:.0f}"] for name, one in agents]
+    return table(["agent, MiB", "its own", "the kernel's maps and libraries, mapped"], rows)
 
 
 if __name__ == "__main__":
