@@ -91,7 +91,7 @@ class Shape:
     @property
     def window_bits(self) -> int:
         """Bits of the widest window."""
-        return min(14, max(8, self.max_entries.bit_length() + 2))
+        return min(12, max(8, self.max_entries.bit_length() + 2))
 
     @property
     def index_size(self) -> int:
