@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One real cluster with two real kubelets for the module, and a shop in it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from support.manifests import NAMESPACE, ROOT, namespace
+from support.realcluster.cluster import RealCluster
+from support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+IMAGES = ROOT / "build/images"
+IMAGE = "localhost/wildcard-operator:test"
+PORTS = (80, 81)
+PROBER = Path(__file__).with_name("prober.py").read_text()
+
+
+class Shop:
+    """A web server on either node behind one Service, and a friend and a stranger on either node."""
+
+    clients = ("friend-n1", "friend-n2", "stranger-n1", "stranger-n2")
+
+    def __init__(self, cluster: RealCluster) -> None:
+        self.cluster = cluster
+        cluster.apply(namespace("shop"), service(), *(server(node) for node in cluster.nodes))
+        address = cluster.get("service", "web", "-n", "shop")["spec"]["clusterIP"]
+        cluster.apply(*(client(name, address) for name in self.clients))
+        cluster.kubectl("wait", "--for=condition=Ready", "pod", "--all", "-n", "shop", "--timeout=90s")
+
+    def answers(self, since: float) -> dict[str, dict[int, set[str]]]:
+        """What each client has seen of each port in attempts that began after a time."""
+        seen: dict[str, dict[int, set[str]]] = {}
+        for name in self.clients:
+            ports: defaultdict[int, set[str]] = defaultdict(set)
+            for started, port, answer in self.attempts(name):
+                if started >= since:
+                    ports[port].add(answer)
+            seen[name] = dict(ports)
+        return seen
+
+    def attempts(self, name: str) -> list[tuple[float, int, str]]:
+        """All attempts of a client: when, which port, yes or no."""
+        lines = self.cluster.kubectl("logs", "-n", "shop", name).splitlines()
+        split = (line.split() for line in lines)
+        return [(float(started), int(port), answer) for started, port, answer in split]
+
+    def now(self) -> float:
+        """The time of the newest attempt."""
+        return max(self.attempts(name)[-1][0] for name in self.clients)
+
+    def wait_until_all_see(self, expected: dict[str, set[int]], seconds: float = 30) -> None:
+        """Until every client reaches exactly these ports, again and again."""
+        wanted = {
+            name: {port: {"yes" if port in reached else "no"} for port in PORTS}
+            for name, reached in expected.items()
+        }
+        seen: dict[str, dict[int, set[str]]] = {}
+
+        def holds() -> bool:
+            nonlocal seen
+            since = self.now()
+            wait_until(lambda: self._has_tried(since), 30, "every client has tried again", every=0.3)
+            seen = self.answers(since)
+            return seen == wanted
+
+        wait_until(holds, seconds, lambda: f"clients see {wanted}, they see {seen}", every=0.1)
+
+    def _has_tried(self, since: float) -> bool:
+        counts: dict[tuple[str, int], int] = defaultdict(int)
+        for name in self.clients:
+            for started, port, _ in self.attempts(name):
+                counts[name, port] += started > since
+        return all(counts[name, port] >= 2 for name in self.clients for port in PORTS)
+
+
+def service() -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"namespace": "shop", "name": "web"},
+        "spec": {
+            "selector": {"app": "web"},
+            "ports": [{"name": f"p{port}", "port": port, "targetPort": 8000 + port} for port in PORTS],
+        },
+    }
+
+
+def pod(name: str, node: str, labels: dict[str, str], containers: list[dict[str, Any]]) -> dict[str, Any]:
+    for container in containers:
+        container.update(image=IMAGE, imagePullPolicy="Never")
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"namespace": "shop", "name": name, "labels": labels},
+        "spec": {
+            "nodeSelector": {"kubernetes.io/hostname": node},
+            "terminationGracePeriodSeconds": 1,
+            "containers": containers,
+        },
+    }
+
+
+def server(node: str) -> dict[str, Any]:
+    containers = [
+        {
+            "name": f"p{port}",
+            "command": ["python3", "-m", "http.server", str(8000 + port)],
+            "readinessProbe": {"tcpSocket": {"port": 8000 + port}, "periodSeconds": 1},
+        }
+        for port in PORTS
+    ]
+    return pod(f"web-{node}", node, {"app": "web"}, containers)
+
+
+def client(name: str, address: str) -> dict[str, Any]:
+    role, _, node = name.partition("-")
+    command = ["python3", "-c", PROBER, address, *map(str, PORTS)]
+    return pod(name, node, {"app": role}, [{"name": "prober", "command": command}])
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[RealCluster]:
+    subprocess.run([ROOT / "tests/support/realcluster/images.sh", IMAGES], check=True)
+    with RealCluster([IMAGES / "pause.tar", IMAGES / "wildcard-operator.tar"]) as running:
+        running.apply(namespace(NAMESPACE, **{"pod-security.kubernetes.io/enforce": "privileged"}))
+        yield running
+
+
+@pytest.fixture(scope="session")
+def shop(cluster: RealCluster) -> Shop:
+    return Shop(cluster)
