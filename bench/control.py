@@ -7,117 +7,42 @@ written into etcd directly; what is measured goes through the API server.
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import base64
 import json
-import ssl
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-import uuid
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+from bigcluster import let_everybody_in, loaded, many_address_sets, records
 from compiler import SHAPES
 from document import machine, replace_section, table
 
 from support.connections import Servers, connects
-from support.controlplane import ControlPlane, cpu_seconds, resident_mib
 from support.kubenodes import KubeCluster, KubeNode, pod_object
-from support.manifests import NAMESPACE, install_crds, install_rbac, namespace
+from support.manifests import NAMESPACE, namespace
 from support.operators import OperatorProcess
+from support.processes import cpu_seconds, resident_mib
 from support.restclient import RestClient
 from support.waiting import wait_until
-from wildcard_operator.kube.api import ADDRESS_SETS, NETWORK_POLICIES, PODS, RULE_SETS
-from wildcard_operator.kube.publish import NAMESPACE_LABEL
+from wildcard_operator.kube.api import ADDRESS_SETS, NETWORK_POLICIES, PODS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Sequence
+
+    from support.controlplane import ControlPlane
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "performance-control.md"
 PODS_COUNT = POLICIES_COUNT = 10_000
-BATCH = 100
 WATCHERS = (10, 100, 200)
 BUSY_SECONDS = 10
 Raw = dict[str, Any]
-
-
-# A large state, written into etcd
-
-
-def stored(raw: Raw, api_version: str, kind: str) -> Raw:
-    """An object as the API server would have stored it."""
-    metadata = {
-        "creationTimestamp": "2026-01-01T00:00:00Z",
-        **raw["metadata"],
-        "uid": str(uuid.uuid4()),
-        "generation": 1,
-    }
-    return {"apiVersion": api_version, "kind": kind, **raw, "metadata": metadata}
-
-
-def records(objects: Iterable[Raw]) -> Iterator[tuple[str, Raw]]:
-    """Keys and values in etcd of pods and policies, and of the namespaces that they are in."""
-    names: dict[str, None] = {}
-    for raw in objects:
-        metadata = raw["metadata"]
-        names[metadata["namespace"]] = None
-        is_policy = "podSelector" in raw["spec"]
-        plural = "networkpolicies" if is_policy else "pods"
-        if is_policy:
-            item = stored(raw, "networking.k8s.io/v1", "NetworkPolicy")
-            item["spec"] = {"policyTypes": ["Ingress"], **item["spec"]}
-        else:
-            item = stored(raw, "v1", "Pod")
-        yield f"/registry/{plural}/{metadata['namespace']}/{metadata['name']}", item
-    for number, name in enumerate(names):
-        labels = {"kubernetes.io/metadata.name": name, "team": f"team-{number % 7}"}
-        item = stored({"metadata": {"name": name, "labels": labels}}, "v1", "Namespace")
-        item |= {"spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
-        yield f"/registry/namespaces/{name}", item
-
-
-def fill(plane: ControlPlane, pairs: Iterable[tuple[str, Raw]]) -> None:
-    """Write into etcd, a hundred objects a transaction; before the API server starts."""
-    batch: list[Raw] = []
-
-    def flush() -> None:
-        if batch:
-            plane.etcd_request("kv/txn", {"success": batch})
-            batch.clear()
-
-    for key, value in pairs:
-        texts = (base64.b64encode(text.encode()).decode() for text in (key, json.dumps(value)))
-        batch.append({"request_put": dict(zip(("key", "value"), texts, strict=True))})
-        if len(batch) == BATCH:
-            flush()
-    flush()
-
-
-@contextmanager
-def loaded(pairs: Iterable[tuple[str, Raw]]) -> Iterator[ControlPlane]:
-    """A control plane that holds these objects, with kinds and rights installed."""
-    with tempfile.TemporaryDirectory(prefix="wildcard-bench-") as folder:
-        plane = ControlPlane(
-            Path(folder), managed=False, api_flags=["--audit-policy-file=", "--audit-log-path="]
-        )
-        try:
-            plane.start_etcd()
-            fill(plane, pairs)
-            plane.start()
-            install_crds(plane)
-            install_rbac(plane)
-            yield plane
-        finally:
-            plane.stop()
 
 
 # Figures
@@ -292,15 +217,8 @@ class Watchers:
     """Watchers of everything that is published, in a process of their own, that only count bytes."""
 
     def __init__(self, plane: ControlPlane, count: int) -> None:
-        command = [
-            sys.executable,
-            __file__,
-            "--watchers",
-            str(count),
-            "--plane",
-            str(plane.folder),
-            str(plane.port),
-        ]
+        program = Path(__file__).with_name("watchers.py")
+        command = [sys.executable, program, str(count), plane.folder, str(plane.port)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.bytes()
 
@@ -367,29 +285,7 @@ def wait_until_quiet(operator: OperatorProcess) -> None:
 def measure_agent_memory(sets: int = 20_000) -> Memory:
     """Memory of an agent that has to know so many AddressSets, five addresses each."""
     with loaded(many_address_sets(sets)) as plane:
-        everybody = {"namespaces": {"selector": []}, "selector": []}
-        spec = {
-            "formatVersion": 1,
-            "generation": 1,
-            "mode": "Enforce",
-            "priority": 1_000_000,
-            "isolates": ["Ingress"],
-            "source": {"kind": "NetworkPolicy", "namespace": "bench", "name": "everybody"},
-            "subject": {"pods": {"namespaces": {"name": "bench"}, "selector": []}},
-            "rules": [
-                {
-                    "id": "Ingress/0",
-                    "place": 0,
-                    "direction": "Ingress",
-                    "action": "Allow",
-                    "peers": [{"pods": everybody}],
-                }
-            ],
-        }
-        client = RestClient(plane)
-        metadata = {"name": "everybody", "labels": {NAMESPACE_LABEL: "bench"}}
-        body = {"apiVersion": RULE_SETS.api_version, "kind": "RuleSet", "metadata": metadata, "spec": spec}
-        client.request("POST", RULE_SETS.path(NAMESPACE), body)
+        let_everybody_in(plane)
         plane.apply(namespace("bench"))
         with KubeCluster(plane) as cluster:
             node = cluster.add_node("bench-0", "ptp", "--max-addresses", str(1 << 18))
@@ -399,79 +295,11 @@ def measure_agent_memory(sets: int = 20_000) -> Memory:
             return Memory.of(node)
 
 
-def many_address_sets(count: int) -> Iterator[tuple[str, Raw]]:
-    """AddressSets in 200 namespaces, as the operator publishes them."""
-    for number in range(200):
-        labels = {"kubernetes.io/metadata.name": f"ns-{number}"}
-        item = stored({"metadata": {"name": f"ns-{number}", "labels": labels}}, "v1", "Namespace")
-        yield (
-            f"/registry/namespaces/ns-{number}",
-            item | {"spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}},
-        )
-    for number in range(count):
-        of_namespace, first = f"ns-{number % 200}", number * 5
-        addresses = [f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}" for n in range(first, first + 5)]
-        name = f"{uuid.UUID(int=number).hex}-0"
-        raw = {
-            "metadata": {"namespace": NAMESPACE, "name": name, "labels": {NAMESPACE_LABEL: of_namespace}},
-            "spec": {
-                "formatVersion": 1,
-                "namespace": of_namespace,
-                "labels": {"app": f"app-{number}", "tier": "web"},
-                "ports": [{"name": "http", "protocol": 6, "port": 8080}],
-                "addresses": addresses,
-            },
-        }
-        key = f"/registry/wildcard-operator.io/addresssets/{NAMESPACE}/{name}"
-        yield key, stored(raw, ADDRESS_SETS.api_version, "AddressSet")
-
-
-# The process of the watchers
-
-
-def watch_and_count(count: int, folder: Path, port: int) -> None:
-    """Open the watches of `count` agents; for each line on standard input print the bytes received so far."""
-    context = ssl.create_default_context(cafile=str(folder / "ca.crt"))
-    context.load_cert_chain(folder / "admin.crt", folder / "admin.key")
-    received = 0
-
-    async def follow(path: str) -> None:
-        nonlocal received
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
-        query = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
-        writer.write(f"GET {path}?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-        while data := await reader.read(1 << 16):
-            received += len(data)
-
-    async def run() -> None:
-        paths = [resource.path(NAMESPACE) for resource in (RULE_SETS, ADDRESS_SETS)] * count
-        tasks = [asyncio.create_task(follow(path)) for path in paths]
-        before = -1
-        while before != received or not received:  # the lists
-            before = received
-            await asyncio.sleep(1)
-        while await asyncio.to_thread(sys.stdin.readline):
-            await asyncio.sleep(0.3)  # what is under way
-            sys.stdout.write(f"{received}\n")
-            sys.stdout.flush()
-        for task in tasks:
-            task.cancel()
-
-    asyncio.run(run())
-
-
 # The document
 
 
 def main() -> None:
-    """Run everything, or one process of it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--watchers", type=int)
-    parser.add_argument("--plane", nargs=2)
-    arguments = parser.parse_args()
-    if arguments.watchers:
-        watch_and_count(arguments.watchers, Path(arguments.plane[0]), int(arguments.plane[1]))
-        return
+    """Run everything and write the document."""
     replace_section(DOCUMENT, "machine", machine())
     replace_section(DOCUMENT, "start", start_table())
     with (

@@ -262,7 +262,7 @@ def _selected(collection: _Collection, namespace: str, query: Mapping[str, str])
 
 
 def _matches(item: Json, namespace: str, query: Mapping[str, str]) -> bool:
-    """Of selectors it knows `key in (a,b)`, `metadata.name=a` and `spec.nodeName=a`, which is what is sent."""
+    """Of selectors it knows `key in (a,b)`, `metadata.name=a` and `spec.nodeName=a`, as they are sent."""
     metadata: dict[str, Any] = item["metadata"]
     if namespace and metadata.get("namespace", "") != namespace:
         return False

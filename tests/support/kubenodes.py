@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from support.agents import Samples, samples_of, total
 from support.bpffs import mounted_bpffs
-from support.controlplane import timestamp
 from support.manifests import NAMESPACE
+from support.processes import timestamp
 from support.relay import Relays
 from support.topology import Fabric
 from support.waiting import wait_until

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from support.agents import Samples, samples_of
-from support.controlplane import free_ports, spawn
 from support.manifests import NAMESPACE
+from support.processes import free_ports, spawn
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
