@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _FAMILIES: Final = {socket.AF_INET: V4, socket.AF_INET6: V6}
 _UNICAST: Final = 1
 _MAIN_TABLE: Final = 254
+_SKIP_STATISTICS: Final = 8  # RTEXT_FILTER_SKIP_STATS: more than half of what a link's message is
 _GROUPS: Final = (1, 5, 7, 9, 11)  # links, then addresses and routes of IPv4 and of IPv6
 
 
@@ -113,7 +114,7 @@ class Netlink:
 
     def read(self) -> HostState:
         """The network as it is now."""
-        messages = list(self._dumps.get_links())
+        messages = list(self._dumps.get_links(ext_mask=_SKIP_STATISTICS))
         links = {message["index"]: _link(message) for message in messages}
         routes: dict[Address, int] = {}
         primary: set[int] = set()
