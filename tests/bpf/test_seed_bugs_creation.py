@@ -9,10 +9,10 @@ What cannot occur here:
 
 from __future__ import annotations
 
+import gc
 import errno
 import json
 import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,7 @@ FOUR = Description.parse("prefix4,range2")
 
 
 def descriptors() -> int:
+    gc.collect()  # what earlier tests left behind is not to close in between
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
@@ -188,15 +189,11 @@ def test_p3_a_product_is_complete_whatever_stands_before_its_fields(text: str) -
 
 
 def test_p4_the_number_of_tables_has_a_limit() -> None:
-    start = time.perf_counter()
-
-    for fields in (5, 8):
+    for fields in (5, 8):  # made in full, the second would take 32 GiB
         with pytest.raises(MapFull, match=f"the pool makes {16**fields} tables, 64 is the most"):
             Pool.of_product(*[range(16)] * fields).tables(Description.parse(",".join(["prefix4"] * fields)))
     with pytest.raises(MapFull, match="the pool makes 65 tables"):
         Pool.of_list([0] * 65).tables(FOUR)
-
-    assert time.perf_counter() - start < 1
 
 
 def test_p5_an_empty_pool_is_refused() -> None:
