@@ -9,8 +9,8 @@ What cannot occur here:
 
 from __future__ import annotations
 
-import gc
 import errno
+import gc
 import json
 import os
 from pathlib import Path
