@@ -15,7 +15,7 @@ BPF_CFLAGS   := -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Werror -Ibpf
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: examples help setup packages bpf demo kube-tools test test-unit test-bpf test-node test-cluster test-chart images test-realcluster generate test-long \
+.PHONY: examples help setup packages bpf demo kube-tools test test-unit test-bpf test-node test-cluster test-chart images test-realcluster generate dashboard-picture test-long \
 	lint format bench bench-map bench-compiler bench-node bench-control docs clean
 .DELETE_ON_ERROR:
 
@@ -74,6 +74,9 @@ test-realcluster: setup images ## Install, upgrade and uninstall the chart on tw
 
 generate: setup ## Write what is generated: the chart's copies, the dashboard, the rendered manifest, references
 	$(BIN)/python hack/generate.py
+
+dashboard-picture: setup ## Plot the dashboard from a run with real traffic, for the documentation
+	DASHBOARD_PICTURE=$(CURDIR)/docs/images/dashboard.svg $(PYTEST) tests/cluster/test_dashboard.py
 
 docs: setup ## The documentation as a site, in site/
 	$(BIN)/mkdocs build --strict --quiet

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
+import time
+from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,17 +40,32 @@ class Prometheus:
             tuple(sorted(one["metric"].items())): float(one["value"][1]) for one in answer["data"]["result"]
         }
 
+    def history(
+        self, expression: str, seconds: float, step: float = 0.5
+    ) -> dict[tuple[tuple[str, str], ...], list[tuple[float, float]]]:
+        """An expression's values over the last seconds: (time, value) by its labels."""
+        end = time.time()
+        query = f"query={quote(expression)}&start={end - seconds}&end={end}&step={step}"
+        url = f"http://127.0.0.1:{PORT}/api/v1/query_range?{query}"
+        answer = json.loads(self._netns.run("curl", "-sf", "-m", "10", url))
+        return {
+            tuple(sorted(one["metric"].items())): [(float(at), float(value)) for at, value in one["values"]]
+            for one in answer["data"]["result"]
+        }
+
     def value(self, expression: str) -> float:
         """The only value of an expression, 0 while there is none."""
         return next(iter(self.query(expression).values()), 0.0)
 
 
 @contextmanager
-def prometheus(netns: Namespace, targets: Sequence[str]) -> Iterator[Prometheus]:
-    """Scrape the targets once a second until the end of the block."""
+def prometheus(netns: Namespace, targets: Sequence[str] | Mapping[str, str]) -> Iterator[Prometheus]:
+    """Scrape the targets once a second until the end of the block; a mapping gives each its node's name."""
+    named = targets.items() if isinstance(targets, Mapping) else ((target, "") for target in targets)
+    static = [{"targets": [target], "labels": {"node": node} if node else {}} for target, node in named]
     configuration = {
         "global": {"scrape_interval": "1s"},
-        "scrape_configs": [{"job_name": "agents", "static_configs": [{"targets": list(targets)}]}],
+        "scrape_configs": [{"job_name": "agents", "static_configs": static}],
     }
     with tempfile.TemporaryDirectory(prefix="wildcard-prometheus-") as folder:
         config = Path(folder, "prometheus.yml")
