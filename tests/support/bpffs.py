@@ -6,7 +6,7 @@ from __future__ import annotations
 import ctypes
 import os
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _MNT_DETACH = 2
+_PREFIX = "wildcard-bpffs-"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -22,10 +23,21 @@ def _check(result: int, what: str) -> None:
         raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
 
 
+def _sweep() -> None:
+    """Unmount what processes left that were killed: pinned links would keep their namespaces alive."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if owner.isdecimal() and not Path("/proc", owner).exists():
+            _libc.umount2(os.fsencode(folder), _MNT_DETACH)
+            with suppress(OSError):
+                folder.rmdir()
+
+
 @contextmanager
 def mounted_bpffs() -> Iterator[Path]:
     """A bpffs in a folder of its own. Links that are pinned there detach at the end."""
-    with tempfile.TemporaryDirectory(prefix=f"wildcard-bpffs-{os.getpid()}-") as folder:
+    _sweep()
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as folder:
         target = os.fsencode(folder)
         _check(_libc.mount(b"bpf", target, b"bpf", 0, None), "mount bpffs")
         try:
