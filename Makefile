@@ -79,7 +79,7 @@ dashboard-picture: setup ## Plot the dashboard from a run with real traffic, for
 	DASHBOARD_PICTURE=$(CURDIR)/docs/images/dashboard.svg $(PYTEST) tests/cluster/test_dashboard.py
 
 docs: setup ## The documentation as a site, in site/
-	$(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 test-long: setup ## Everything, with the tests that run for minutes
 	$(PYTEST) tests

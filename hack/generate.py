@@ -46,6 +46,8 @@ def outputs() -> Iterator[tuple[Path, str]]:
     yield ROOT / "charts/wildcard-operator.yaml", NAMESPACE + rendered()
     yield ROOT / "docs/metrics.md", references.metrics()
     yield ROOT / "docs/commands.md", references.commands()
+    yield ROOT / "docs/values.md", references.values()
+    yield ROOT / "docs/runbooks/index.md", references.alerts()
 
 
 def rendered() -> str:
