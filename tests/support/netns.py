@@ -115,8 +115,15 @@ class Namespace:
         return index
 
     def bridge(self, ifname: str) -> int:
-        """Make a bridge that learns at once; returns its index."""
-        self.netlink.link("add", ifname=ifname, kind="bridge", br_forward_delay=0, br_stp_state=0)
+        """Make a bridge that learns at once; returns its index.
+
+        peer_end = {"ifname": peer_ifname, "net_ns_fd": peer.fd}
+        self.netlink.link("add", ifname=ifname, kind="veth", peer=peer_end)
+        """
+        mac = "02:62:72:00:00:01"
+        self.netlink.link(
+            "add", ifname=ifname, kind="bridge", address=mac, br_forward_delay=0, br_stp_state=0
+        )
         return self.up(ifname)
 
     def veth(self, ifname: str, peer: Namespace, peer_ifname: str) -> tuple[int, int]:
