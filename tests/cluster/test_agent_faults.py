@@ -172,7 +172,7 @@ def test_a_new_pod_is_isolated_from_its_first_packet(shop: Shop) -> None:
     shop.cluster.create_pod("shop", "late", "node-1", WEB)
     # A kubelet needs much longer than an agent for what it does between the two.
     wait_until(
-        lambda: node.value("wildcard_commits_total") > before, 1, "the agent knows of the pod", every=0.005
+        lambda: node.value("wildcard_commits_total") > before, 5, "the agent knows of the pod", every=0.005
     )
     late = shop.cluster.run_pod("shop", "late", "node-1")
     with Servers() as servers:

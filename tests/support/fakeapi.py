@@ -172,6 +172,10 @@ class FakeApi:
         finally:
             self.open_watches -= 1
 
+    async def pause(self, seconds: float) -> None:
+        """As `Api.pause`, but for being woken."""
+        await asyncio.sleep(seconds)
+
     def writes(self) -> list[tuple[str, str]]:
         """The requests that changed something, or tried to."""
         return [request for request in self.requests if request[0] not in {"GET", "WATCH"}]

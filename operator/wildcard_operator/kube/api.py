@@ -111,6 +111,10 @@ class Api(Protocol):
         """
         ...
 
+    async def pause(self, seconds: float) -> None:
+        """Wait, but no longer than until a request reaches the server again."""
+        ...
+
 
 def key_of(item: Json) -> tuple[str, str]:
     """Namespace ("" where it has none) and name of an object."""

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -45,6 +47,8 @@ class HttpApi:
         self._configuration = configuration
         self._user_agent = user_agent
         self._rest = RESTClientObject(configuration)
+        self._unreachable = False
+        self._reached = asyncio.Event()
 
     async def __aenter__(self) -> HttpApi:
         return self
@@ -103,6 +107,11 @@ class HttpApi:
                 UNREACHABLE, "Unreachable", f"watch {path}: {error or type(error).__name__}"
             ) from error
 
+    async def pause(self, seconds: float) -> None:
+        """Wait, but no longer than until a request reaches the server again."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._reached.wait(), seconds)
+
     async def _send(
         self,
         method: str,
@@ -118,7 +127,17 @@ class HttpApi:
         if token:
             headers["Authorization"] = token
         url = self._configuration.host + path + (f"?{urlencode(query)}" if query else "")
-        answer = await self._rest.request(method, url, headers=headers, body=body, _request_timeout=limits)
+        try:
+            answer = await self._rest.request(
+                method, url, headers=headers, body=body, _request_timeout=limits
+            )
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            self._unreachable = True
+            raise
+        if self._unreachable:
+            self._unreachable = False
+            self._reached.set()  # wakes those that wait; later ones wait for the next time
+            self._reached = asyncio.Event()
         response: aiohttp.ClientResponse = answer.response
         return response
 

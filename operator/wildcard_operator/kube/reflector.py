@@ -143,7 +143,9 @@ class Reflector:
                 if error.status == GONE:
                     self._version = None
                 self._on_error(self.resource, error)
-                await asyncio.sleep(self._backoff.delay(error.retry_after))
+                delay = self._backoff.delay(error.retry_after)
+                # Of all watches on a server that was away, the first that reaches it wakes the others.
+                await (self._api.pause(delay) if error.status == UNREACHABLE else asyncio.sleep(delay))
 
     async def _follow(self) -> None:
         """One watch, after a list where the last one is of no more use."""
