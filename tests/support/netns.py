@@ -117,8 +117,7 @@ class Namespace:
     def bridge(self, ifname: str) -> int:
         """Make a bridge that learns at once; returns its index.
 
-        peer_end = {"ifname": peer_ifname, "net_ns_fd": peer.fd}
-        self.netlink.link("add", ifname=ifname, kind="veth", peer=peer_end)
+        Its hardware address is set: else it would follow its ports', and neighbours would send to an old one.
         """
         mac = "02:62:72:00:00:01"
         self.netlink.link(
