@@ -63,9 +63,9 @@ class MapState:
         return self.names().get(name)
 
     def assign_ids(self, arrays: RuleArrays, gone: npt.NDArray[np.intp] | None) -> RuleArrays:
-        """Choose the lowest free ids where wanted, counters at zero; not those of entries in rows not ``gone``.
+        """Choose the lowest free ids where wanted, counters at zero.
 
-        None: all are gone.
+        Ids of entries are not free, unless their rows are ``gone`` (None: all are).
         """
         wanted = np.flatnonzero(arrays.rule_id == ASSIGNED)
         if not len(wanted):

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The first process of a pod's sandbox: holds its namespaces, reaps orphans, ends on SIGINT and SIGTERM. */
+/* The first process of a pod's sandbox: holds its namespaces, reaps orphans, ends on SIGINT and
+ * SIGTERM. */
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>

@@ -22,10 +22,10 @@ from wildcard_operator.telemetry.metrics import AgentInstruments
 from wildcard_operator.wildcardmap.errors import MapFull
 
 if TYPE_CHECKING:
-    from wildcard_operator.model.entries import NodeDelta, NodeTables
     from collections.abc import Sequence
 
     from wildcard_operator.compiler.events import Event
+    from wildcard_operator.model.entries import NodeDelta, NodeTables
 
 POD = PodSet(Pod("x", "a", node="n", addresses=(parse_address("10.0.0.1"),)))
 
