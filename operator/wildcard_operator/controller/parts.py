@@ -55,7 +55,7 @@ class Parts:
 
     def leads(self) -> bool:
         """Whether this replica publishes."""
-        return self.publisher.active
+        return self.publisher.writes
 
     def synced(self) -> dict[str, bool]:
         """Whether each source was read once as a whole."""
@@ -100,7 +100,7 @@ def build(settings: Settings, metrics: OperatorMetrics, api: Api, may_write: Cal
     )
     compiler = ClusterCompiler(settings.volatile_labels)
     pipeline = Pipeline(settings, compiler, world, publisher)
-    board = Board(api, world, pipeline.verdicts, lambda: publisher.active)
+    board = Board(api, world, pipeline.verdicts, lambda: publisher.writes)
     pipeline.on_change(board.touch)
     parts = Parts(world, publisher, pipeline, board)
     sinks: dict[Resource, Sink] = {

@@ -122,6 +122,11 @@ class Publisher:
         self.active = False
 
     @property
+    def writes(self) -> bool:
+        """Whether it writes at this moment: it is active, and this process leads."""
+        return self.active and self._may_write()
+
+    @property
     def pending(self) -> int:
         """Objects that differ from what is wanted, as far as it is known."""
         return len(self._due) + len(self._busy)
@@ -214,7 +219,7 @@ class Publisher:
             try:
                 await asyncio.sleep(max(0.0, self._paused_until - time.monotonic()))
                 await self._limit.take()
-                delay = await self._write(place) if self.active and self._may_write() else NOT_LEADING_SECONDS
+                delay = await self._write(place) if self.writes else NOT_LEADING_SECONDS
             finally:
                 self._busy.discard(place)
             self._reconsider(place, delay)
