@@ -5,8 +5,9 @@
 #   build    compilers, the BPF objects, and a virtual environment with everything pinned by constraints.txt
 #   (last)   base and that environment: no compiler, no pip, not root
 #
-# BASE is any Debian 12; a release passes it by digest. The objects find the running kernel's layout when they
-# are loaded (CO-RE), so it doesn't matter which kernel builds the image.
+# BASE is any Debian 12; a release passes it by digest. Debian's packages aren't pinned (DL3008): a release of Debian
+# has one version of each, and a pin would only break with its next security update. The objects find the running
+# kernel's layout when they are loaded (CO-RE): any kernel of 6.6 or later builds them for all.
 ARG BASE=docker.io/library/debian:bookworm-slim
 
 FROM ${BASE} AS base

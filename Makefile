@@ -67,6 +67,7 @@ test-chart: setup ## The Helm chart: rendered, validated, installed
 	$(PYTEST) -m 'not long' tests/chart
 
 images: setup ## The container image without a container engine, for test-realcluster
+	@hack/packages.sh realcluster
 	@tests/support/realcluster/images.sh build/images
 
 test-realcluster: setup images ## Install, upgrade and uninstall the chart on two real kubelets (root)
@@ -81,7 +82,7 @@ dashboard-picture: setup ## Plot the dashboard from a run with real traffic, for
 docs: setup ## The documentation as a site, in site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-test-long: setup ## Everything, with the tests that run for minutes
+test-long: setup images ## Everything, with the tests that run for minutes
 	$(PYTEST) tests
 
 lint: setup ## Formatting, lint, types, import contracts

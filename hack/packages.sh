@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Installs the Debian packages that the build and the tests need, or says which are missing.
+#
+#   packages.sh [realcluster]      realcluster: also what `make test-realcluster` runs its nodes with
 set -euo pipefail
 
 packages=(
@@ -9,6 +11,9 @@ packages=(
     nftables iproute2 conntrack procps util-linux openssl curl      # the node and its tests
     prometheus                                                     # reads the counters in the cluster tests
 )
+if [ "${1:-}" = realcluster ]; then
+    packages+=(containerd runc containernetworking-plugins buildah mmdebstrap gcc)
+fi
 
 missing=()
 for package in "${packages[@]}"; do

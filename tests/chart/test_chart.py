@@ -147,7 +147,8 @@ def test_cleaning_a_node_takes_the_agents_own_image_and_rights() -> None:
     pod = cleaning(daemon_set)["spec"]["template"]["spec"]
     (cleaner,), (standing,) = pod["initContainers"], pod["containers"]
 
-    assert cleaner["args"] == ["agent", "--cleanup"]
+    assert cleaner["args"] == ["agent", "--cleanup", "--bpffs=/run/bpffs"]
+    expand(agent.main, cleaner["args"][1:])
     for container in (cleaner, standing):
         assert {key: container[key] for key in ("image", "securityContext", "volumeMounts")} == {
             key: agents[key] for key in ("image", "securityContext", "volumeMounts")

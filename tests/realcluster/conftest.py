@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support.manifests import NAMESPACE, ROOT, namespace
-from support.realcluster.cluster import RealCluster
+from support.realcluster.cluster import IMAGE, RealCluster
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 IMAGES = ROOT / "build/images"
-IMAGE = "localhost/wildcard-operator:test"
 PORTS = (80, 81)
 PROBER = Path(__file__).with_name("prober.py").read_text()
 
@@ -30,10 +29,10 @@ class Shop:
 
     def __init__(self, cluster: RealCluster) -> None:
         self.cluster = cluster
-        cluster.apply(namespace("shop"), service(), *(server(node) for node in cluster.nodes))
-        address = cluster.get("service", "web", "-n", "shop")["spec"]["clusterIP"]
+        cluster.apply(namespace("market"), service(), *(server(node) for node in cluster.nodes))
+        address = cluster.get("service", "web", "-n", "market")["spec"]["clusterIP"]
         cluster.apply(*(client(name, address) for name in self.clients))
-        cluster.kubectl("wait", "--for=condition=Ready", "pod", "--all", "-n", "shop", "--timeout=90s")
+        cluster.kubectl("wait", "--for=condition=Ready", "pod", "--all", "-n", "market", "--timeout=90s")
 
     def answers(self, since: float) -> dict[str, dict[int, set[str]]]:
         """What each client has seen of each port in attempts that began after a time."""
@@ -48,7 +47,7 @@ class Shop:
 
     def attempts(self, name: str) -> list[tuple[float, int, str]]:
         """All attempts of a client: when, which port, yes or no."""
-        lines = self.cluster.kubectl("logs", "-n", "shop", name).splitlines()
+        lines = self.cluster.kubectl("logs", "-n", "market", name).splitlines()
         split = (line.split() for line in lines)
         return [(float(started), int(port), answer) for started, port, answer in split]
 
@@ -85,7 +84,7 @@ def service() -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {"namespace": "shop", "name": "web"},
+        "metadata": {"namespace": "market", "name": "web"},
         "spec": {
             "selector": {"app": "web"},
             "ports": [{"name": f"p{port}", "port": port, "targetPort": 8000 + port} for port in PORTS],
@@ -99,7 +98,7 @@ def pod(name: str, node: str, labels: dict[str, str], containers: list[dict[str,
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"namespace": "shop", "name": name, "labels": labels},
+        "metadata": {"namespace": "market", "name": name, "labels": labels},
         "spec": {
             "nodeSelector": {"kubernetes.io/hostname": node},
             "terminationGracePeriodSeconds": 1,

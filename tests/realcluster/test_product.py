@@ -6,12 +6,17 @@ The tests of this module are one story; each takes up where the one before it en
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.manifests import CHART, NAMESPACE, wildcard_filter
+from support.manifests import CHART, NAMESPACE, ROOT, wildcard_filter
+from support.realcluster.cluster import IMAGE
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -23,13 +28,13 @@ pytestmark = pytest.mark.long
 
 RELEASE = "wildcard"
 OURS = (
-    *("--namespace", NAMESPACE, "--set", "image.repository=localhost/wildcard-operator,image.tag=test"),
+    *("--namespace", NAMESPACE, "--set", "image.repository={},image.tag={}".format(*IMAGE.rsplit(":"))),
     *("--wait", "--timeout", "180s"),
 )
 POLICY = {
     "apiVersion": "networking.k8s.io/v1",
     "kind": "NetworkPolicy",
-    "metadata": {"namespace": "shop", "name": "web"},
+    "metadata": {"namespace": "market", "name": "web"},
     "spec": {
         "podSelector": {"matchLabels": {"app": "web"}},
         "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "friend"}}}]}],
@@ -99,6 +104,15 @@ def test_no_pod_is_privileged(cluster: RealCluster) -> None:
     assert sorted(added) == [[], [], ["BPF", "NET_ADMIN", "PERFMON"], ["BPF", "NET_ADMIN", "PERFMON"]]
 
 
+def test_the_image_runs_without_root_and_has_no_compiler(cluster: RealCluster) -> None:
+    look = "id -u; for tool in cc gcc clang clang-19 make pip; do command -v $tool; done; true"
+    told = cluster.kubectl(
+        *("exec", "-n", NAMESPACE, "deployment/wildcard-operator", "-c", "operator", "--", "sh", "-c", look)
+    )
+
+    assert told.split() == ["65532"]
+
+
 def test_pods_on_both_nodes_obey_a_policy_through_a_service(cluster: RealCluster, shop: Shop) -> None:
     cluster.apply(POLICY)
 
@@ -117,6 +131,33 @@ def test_its_counters_count(cluster: RealCluster) -> None:
     dropped = 'wildcard_rule_packets_total{action="Drop".*policy="no-81-from-n2",rule="second-port"} [1-9]'
 
     assert any(re.search(dropped, text) for text in cluster_wide)
+
+
+def test_the_tutorial_can_be_followed_literally(cluster: RealCluster, tmp_path: Path) -> None:
+    text = (ROOT / "docs/tutorial.md").read_text().replace("python:3-slim", IMAGE)
+    blocks = re.findall(r"^    (.*)$", text, re.MULTILINE)
+    script = "\n".join(line for line in blocks if not re.search(r"wildcardctl top|NODE", line))
+    done = subprocess.run(
+        cluster.hub.command("bash", "-eu", "-c", script, flags=("-n",)),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+        env={
+            **os.environ,
+            "HOME": str(tmp_path),
+            "KUBECONFIG": str(cluster.kubeconfig),
+            "PATH": f"{cluster.bin}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        },
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.findall(r"^(?:friend|stranger) (?:connects|does not)$", done.stdout, re.MULTILINE) == [
+        *("friend connects", "stranger connects"),
+        *("friend connects", "stranger does not"),
+        *("friend connects", "friend does not"),
+    ]
 
 
 def metrics(cluster: RealCluster, node: str) -> str:
@@ -139,6 +180,7 @@ def test_an_upgrade_under_traffic_shows_no_wrong_verdict(cluster: RealCluster, s
         cluster.kubectl("rollout", "status", workload, "-n", NAMESPACE, "--timeout=120s")
 
     assert names_of(cluster).isdisjoint(pods), "every pod was replaced"
+    assert started(cluster, "agent") <= started(cluster, "operator"), "agents before the operator"
     shop.wait_until_all_see(BY_BOTH)
     expected = {
         name: {port: {"yes" if port in reached else "no"} for port in (80, 81)}
@@ -147,12 +189,22 @@ def test_an_upgrade_under_traffic_shows_no_wrong_verdict(cluster: RealCluster, s
     assert shop.answers(since) == expected
 
 
-def names_of(cluster: RealCluster) -> set[str]:
-    def live(item: dict[str, Any]) -> bool:
-        return "deletionTimestamp" not in item["metadata"]
+def started(cluster: RealCluster, component: str) -> str:
+    """When the first operator, or the last agent, has started; as text that sorts."""
+    states = [item["status"]["containerStatuses"][0]["state"] for item in living(cluster, component)]
+    times = [state["running"]["startedAt"] for state in states]
+    return min(times) if component == "operator" else max(times)
 
-    items = cluster.get("pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=wildcard-operator")["items"]
-    return {item["metadata"]["name"] for item in items if live(item)}
+
+def names_of(cluster: RealCluster) -> set[str]:
+    parts = ("agent", "operator")
+    return {item["metadata"]["name"] for part in parts for item in living(cluster, part)}
+
+
+def living(cluster: RealCluster, component: str) -> list[dict[str, Any]]:
+    """A component's pods that are not about to end."""
+    items = cluster.get("pods", "-n", NAMESPACE, "-l", f"app.kubernetes.io/component={component}")["items"]
+    return [item for item in items if "deletionTimestamp" not in item["metadata"]]
 
 
 def test_without_agents_and_operator_what_is_in_force_stays_so(cluster: RealCluster, shop: Shop) -> None:
@@ -173,7 +225,7 @@ BACK = '[{"op": "remove", "path": "/spec/template/spec/nodeSelector/example.com~
 
 
 def test_uninstalling_leaves_nothing(cluster: RealCluster, shop: Shop, before: set[str]) -> None:
-    cluster.kubectl("delete", "networkpolicy", "web", "-n", "shop")
+    cluster.kubectl("delete", "networkpolicy", "web", "-n", "market")
     cluster.helm("uninstall", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout", "180s")
 
     shop.wait_until_all_see(EVERYTHING)

@@ -121,6 +121,7 @@ def cleaning(daemon_set: Json) -> Json:
     """The merge patch that makes agents' pods clean their nodes, all at once, and then stand there."""
     (agent,) = daemon_set["spec"]["template"]["spec"]["containers"]
     plain = {key: value for key, value in agent.items() if key not in ONLY_OF_AGENTS}
+    remove = ["agent", "--cleanup", *(one for one in agent["args"] if one.startswith("--bpffs="))]
     return {
         "spec": {
             "updateStrategy": {
@@ -130,7 +131,7 @@ def cleaning(daemon_set: Json) -> Json:
             "template": {
                 "spec": {
                     "terminationGracePeriodSeconds": 1,
-                    "initContainers": [{**plain, "name": "remove", "args": ["agent", "--cleanup"]}],
+                    "initContainers": [{**plain, "name": "remove", "args": remove}],
                     "containers": [{**plain, "command": ["sleep", "infinity"]}],
                 }
             },

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 HERE: Final = Path(__file__).parent
+IMAGE: Final = "localhost/wildcard-operator:test"
+"""What images.sh builds from the Dockerfile."""
 HUB: Final = "172.30.0.1"
 CNIS: Final = ("ptp", "bridge")
 """One node of each."""
