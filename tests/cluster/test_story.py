@@ -118,7 +118,8 @@ def test_kubectl_alone_brings_policies_into_force_and_out_of_it(shop: Shop) -> N
     by_policy = {"front": {8000, 8080, 8500, 8999}, "back": set(), "inside": {9000}, "excepted": set()}
     by_both = {**by_policy, "front": {8000, 8080, 8999}}
     targets = [f"{kube.node.addresses[0]}:{METRICS_PORT}" for kube in shop.cluster.nodes.values()]
-    assert shop.reached() == everything
+    # A pod of a namespace that is new to its node is isolated until the policies of this are known there.
+    wait_until(lambda: shop.reached() == everything, 5, "everything is open at first")
 
     with prometheus(shop.cluster.fabric.outside, targets) as metrics:
         plane.apply(POLICY)
