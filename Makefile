@@ -103,7 +103,7 @@ build/examples/%.bpf.o: examples/*/%.bpf.c bpf/vmlinux.h
 
 examples: build/examples/drop.bpf.o build/examples/ports.bpf.o ## Compile the examples
 
-bench: bench-map ## All benchmarks
+bench: bench-map bench-compiler bench-node bench-control ## All benchmarks, an hour
 
 build/bench/%.bpf.o: bench/%.bpf.c bpf/vmlinux.h
 	@mkdir -p $(@D)
