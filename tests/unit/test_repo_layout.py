@@ -23,7 +23,7 @@ def tracked(*patterns: str) -> list[Path]:
 
 
 def test_operator_is_a_source_root_and_no_package() -> None:
-    # `operator` is the standard library's: with this file Python dies when it starts in the repository's root.
+    # `operator` is the standard library's: with this file Python dies when it starts in the root.
     assert not (ROOT / "operator" / "__init__.py").exists()
 
 
