@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
+from wildcard_operator.cli.documents import InputError
 from wildcard_operator.cli.measure import measure, timed
 from wildcard_operator.cli.rulefiles import FileError, WordError, parse_pool, read_packets, read_rules
 from wildcard_operator.wildcardmap import Algorithm, Description, WildcardError, WildcardMap
@@ -20,12 +21,6 @@ if TYPE_CHECKING:
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 SEED = 1
-
-
-class InputError(click.ClickException):
-    """Input that cannot be used: exit status 2, as for a wrong option."""
-
-    exit_code = 2
 
 
 @click.command("classify")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from wildcard_operator.datapath.changefeed import ChangeFeed
 from wildcard_operator.datapath.peers import PeerAddresses
 from wildcard_operator.model.net import ADDRESS_BITS, V4, V6, Address, parse_address
 
@@ -90,12 +91,7 @@ class Netlink:
 
     def __init__(self) -> None:
         self._dumps = IPRoute(strict_check=True)
-        self._events = socket.socket(
-            socket.AF_NETLINK,
-            socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK,
-            socket.NETLINK_ROUTE,
-        )
-        self._events.bind((0, sum(1 << group - 1 for group in _GROUPS)))
+        self._events = ChangeFeed(socket.NETLINK_ROUTE, _GROUPS)
         self._peers = PeerAddresses()
 
     def fileno(self) -> int:
@@ -104,13 +100,7 @@ class Netlink:
 
     def drain(self) -> None:
         """Forget the changes that were reported so far."""
-        while True:
-            try:
-                self._events.recv(1 << 16)
-            except BlockingIOError:
-                return
-            except OSError:
-                continue  # ENOBUFS: some were lost, and everything is read again anyway
+        self._events.drain()
 
     def read(self) -> HostState:
         """The network as it is now."""

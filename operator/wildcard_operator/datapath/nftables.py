@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import errno
 import shutil
-import socket
 import subprocess
 from typing import TYPE_CHECKING, Final, Protocol
+
+from wildcard_operator.datapath.changefeed import ChangeFeed
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -76,9 +77,7 @@ class NftCommand:
     """The `nft` command, in the network namespace of the thread that makes this object."""
 
     def __init__(self) -> None:
-        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-        self._events = socket.socket(socket.AF_NETLINK, kind, _NETLINK_NETFILTER)
-        self._events.bind((0, 1 << (_NFNLGRP_NFTABLES - 1)))
+        self._events = ChangeFeed(_NETLINK_NETFILTER, [_NFNLGRP_NFTABLES])
 
     def fileno(self) -> int:
         """A descriptor that is readable when somebody changed something."""
@@ -86,13 +85,7 @@ class NftCommand:
 
     def drain(self) -> None:
         """Forget the changes that were reported so far."""
-        while True:
-            try:
-                self._events.recv(1 << 16)
-            except BlockingIOError:
-                return
-            except OSError:
-                continue  # ENOBUFS: some were lost; whoever drains looks at the tables anyway
+        self._events.drain()
 
     def load(self, script: str) -> None:
         """Run a script as one transaction. Raises OSError."""
