@@ -41,7 +41,8 @@
  *    caller's own frame, with the key, comes on top. Instructions: docs/wildcard-map.md
  *    says how many, and a test holds it to that.
  *  - No helper call on the common path: array lookups are inlined by the verifier.
- *    bpf_loop() runs only where more than WILDCARD_INLINE_CHAIN entries share a hash.
+ *    bpf_loop() runs where more than WILDCARD_INLINE_CHAIN entries share a hash, or
+ *    where more than WILDCARD_CHUNK tables could hold a match.
  *  - No per-CPU scratch: programs that interrupt each other on one CPU may both look up.
  *  - Memory, for both images: per entry two rows (24 bytes + twice the key + the ranges
  *    + the value) and about 32 bytes of buckets, 256 KiB of index at most, and 16 bytes
