@@ -8,6 +8,7 @@ Everything that it writes lies in one folder; every process dies with the one th
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import os
@@ -206,6 +207,16 @@ class ControlPlane:
         if response.status != 200:
             raise AssertionError(f"etcd: {answer}")
         return answer
+
+    def delete_behind_api_server(self, path: str) -> None:
+        """Delete an object from etcd while the API server is away: no watch, however late, is told of it.
+
+        `path`: below `/registry`, like `networkpolicies/shop/friends`.
+        """
+        key = base64.b64encode(f"/registry/{path}".encode()).decode()
+        answer = self.etcd_request("kv/deleterange", {"key": key})
+        if answer.get("deleted") != "1":
+            raise AssertionError(f"etcd has no /registry/{path}: {answer}")
 
     def compact(self) -> None:
         """Let etcd forget the past: whoever watches from it gets a 410, once the API server's cache is new
