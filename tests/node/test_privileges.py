@@ -60,9 +60,7 @@ def test_three_capabilities_are_enough(world: tuple[Node, Manifests, Path]) -> N
 def test_a_missing_capability_is_named(world: tuple[Node, Manifests, Path], missing: str) -> None:
     node, manifests, bpffs = world
     left = [name for name in NEEDED if name != missing]
-    agent = AgentProcess(node, manifests.folder, bpffs, before=limited(*left))
-    agent.start()
-    assert agent.process is not None
 
-    assert agent.process.wait(20) == 1
-    assert f"CAP_{missing.upper()}" in agent.stop()
+    with AgentProcess(node, manifests.folder, bpffs, before=limited(*left)) as agent:
+        assert agent.wait(60) == 1
+        assert f"CAP_{missing.upper()}" in agent.stop()

@@ -174,7 +174,12 @@ class AgentProcess:
         assert self.process is not None
         return self.process.pid
 
-    def stop(self, number: int = signal.SIGTERM, seconds: float = 10) -> str:
+    def wait(self, seconds: float) -> int:
+        """The exit status of one that ends by itself within so many seconds; it logs little before."""
+        assert self.process is not None
+        return self.process.wait(seconds)
+
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 30) -> str:
         """Send a signal and wait for the end; returns what it logged."""
         if self.process is None:
             return ""

@@ -55,8 +55,8 @@ class KubeNode:
     def start(self) -> None:
         """Start the agent."""
         command = [
-            *("setpriv", "--pdeathsig", "KILL", "--", str(AGENT), "--kubernetes"),
-            *("--kubeconfig", str(self.kubeconfig), "--namespace", NAMESPACE, "--node", self.name),
+            *(str(AGENT), "--kubernetes", "--kubeconfig", str(self.kubeconfig)),
+            *("--namespace", NAMESPACE, "--node", self.name),
             *("--bpffs", str(self.bpffs), "--metrics-port", str(METRICS_PORT), *self.options),
         ]
         with self.log.open("a") as log:
@@ -137,7 +137,7 @@ class KubeCluster:
         kube.start()
         wait_until(
             lambda: kube.value("wildcard_commits_total") > 0,
-            30,
+            90,
             lambda: f"{name} enforces\n{kube.log.read_text()}",
         )
         self.set_pod_status(NAMESPACE, agent, node.addresses[:1])
@@ -168,7 +168,7 @@ class KubeCluster:
         """The pod's object alone, bound to a node."""
         if self.plane.managed:
             account = ("serviceaccount", "default", "-n", namespace)
-            wait_until(lambda: self.plane.exists(*account), 10, "there is a ServiceAccount")
+            wait_until(lambda: self.plane.exists(*account), 60, "there is a ServiceAccount")
         self.plane.apply(pod_object(namespace, name, node, labels, ports))
 
     def report_pod(self, namespace: str, name: str, node: str, labels: Mapping[str, str]) -> None:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pyroute2 import IPRoute
 
+from support.processes import MORTAL
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -88,9 +90,9 @@ class Namespace:
         return done.stdout
 
     def spawn(self, command: Sequence[str], **options: Any) -> subprocess.Popen[str]:
-        """Start a command inside."""
+        """Start a command inside; it ends with this process at the latest."""
         with self.entered():
-            return subprocess.Popen(command, text=True, **options)
+            return subprocess.Popen([*MORTAL, *command], text=True, **options)
 
     def nft(self, ruleset: str) -> None:
         """Load an nftables script."""

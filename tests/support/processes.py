@@ -3,29 +3,51 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+
+MORTAL = ("setpriv", "--pdeathsig", "KILL", "--")
+"""In front of a command: the kernel kills it when the thread that started it ends, however that ends."""
+
+_taken: set[int] = set()
 
 
 def free_ports(count: int) -> list[int]:
-    """Loopback ports that nobody listens on, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """Loopback ports that nobody listens on, different in all calls of this process.
+
+    They lie below the ports that connections are given: such a port may become the near end of somebody's
+    connection before its server listens, or while that is stopped.
+    """
+    first_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    return list(itertools.islice(filter(_is_free, _candidates(max(20_000, first_given))), count))
+
+
+def _candidates(end: int) -> Iterator[int]:
+    chance = random.SystemRandom()  # another run, which may be seeded alike, must not get the same ones
+    while True:
+        port = chance.randrange(10_000, end)
+        if port not in _taken:
+            _taken.add(port)
+            yield port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as one, suppress(OSError):
+        one.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 @dataclass
@@ -72,9 +94,9 @@ class Process:
 def spawn(
     command: Sequence[str | Path], log: IO[bytes], environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a command that the kernel kills when the calling thread's process ends."""
+    """Start a command that ends with this process at the latest."""
     return subprocess.Popen(
-        ["setpriv", "--pdeathsig", "KILL", "--", *command],
+        [*MORTAL, *command],
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,

@@ -71,7 +71,7 @@ def prometheus(netns: Namespace, targets: Sequence[str] | Mapping[str, str]) -> 
         config = Path(folder, "prometheus.yml")
         config.write_text(yaml.safe_dump(configuration))
         command = [
-            *("setpriv", "--pdeathsig", "KILL", "--", "prometheus", f"--config.file={config}"),
+            *("prometheus", f"--config.file={config}"),
             *(f"--storage.tsdb.path={folder}/data", f"--web.listen-address=127.0.0.1:{PORT}"),
         ]
         process = netns.spawn(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
