@@ -189,7 +189,7 @@ def cut_a_connection(demo: Demo) -> bool:
                         "guest downloads from web: ", word, f" {rate / 1e6:6.1f} MB/s ", (bar, "cyan")
                     )
                 )
-        stopped = not download.flows()
+        stopped = download.stands_still()
     finally:
         download.close()
     console.print(f"From the file's change to the last packet: at most [bold]{seconds * 1000:.0f} ms[/].")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import select
 import shutil
 import signal
 import socket
@@ -74,19 +75,16 @@ def world() -> Iterator[World]:
 
 
 class Watch:
-    """Datagrams from pod a to two ports of pod b without pause, of which policies allow exactly one at a
-    time.
+    """Datagrams from pod a to pod b without pause, to a port that no policy allows and one that all do.
 
-    `wrong` counts rounds in which both arrived, or none: a moment without enforcement, or with all denied. A
-    round in which the policy changed between its two datagrams can look like either, so what counts is the
-    packet's fate at ports that are never allowed (`leaks`) or always (`losses`).
+    `leaks` counts those that arrived at the first, `losses` those that did not at the second.
     """
 
     NEVER, ALWAYS = 7009, 7008
 
     def __init__(self, sender: Pod, receiver: Pod) -> None:
         self._sockets = {}
-        for port in (self.NEVER, self.ALWAYS, *PORTS):
+        for port in (self.NEVER, self.ALWAYS):
             with receiver.netns.entered():
                 made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             made.bind((receiver.address(4), port))
@@ -104,18 +102,14 @@ class Watch:
             for port in self._sockets:
                 self._sender.sendto(b"x", (self._target, port))
             self.sent += 1
-            arrived = {port: self._arrived(made) for port, made in self._sockets.items()}
-            self.leaks += arrived[self.NEVER]
-            self.losses += not arrived[self.ALWAYS]
+            self.losses += not self._arrived(self.ALWAYS, seconds=2)
+            self.leaks += self._arrived(self.NEVER, seconds=0)
             time.sleep(0.001)
 
-    @staticmethod
-    def _arrived(made: socket.socket) -> bool:
-        """Delivery between namespaces is synchronous: what was sent is there or was dropped."""
-        try:
-            return made.recv(10) == b"x"
-        except BlockingIOError:
-            return False
+    def _arrived(self, port: int, seconds: float) -> bool:
+        """Delivery between namespaces is synchronous, unless the kernel puts it off on a busy machine."""
+        made = self._sockets[port]
+        return bool(select.select([made], [], [], seconds)[0]) and made.recv(10) == b"x"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -241,9 +235,6 @@ def test_cleanup_removes_everything(world: World) -> None:
 def test_a_second_agent_on_a_node_is_refused(world: World) -> None:
     with world.agent() as agent:
         agent.wait_for_commits(1)
-        second = AgentProcess(world.node, world.manifests.folder, world.bpffs, port=9101)
-        second.start()
-        assert second.process is not None
-        second.process.wait(10)
-
-        assert "another agent" in second.stop()
+        with AgentProcess(world.node, world.manifests.folder, world.bpffs, port=9101) as second:
+            assert second.wait(60) != 0
+            assert "another agent" in second.stop()

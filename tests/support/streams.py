@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from support.netns import Namespace
 
 _TCP_INFO_TOTAL_RETRANS = 100  # struct tcp_info, tcpi_total_retrans
+_TCP_INFO_BYTES_RECEIVED = 128  # tcpi_bytes_received
 _CHUNK = bytes(16384)
 
 
 class Stream:
-    """A TCP connection over which the server pushes without pause. `received` counts the client's bytes."""
+    """A TCP connection over which the server pushes without pause."""
 
     def __init__(self, client: Namespace, server: Namespace, address: str, port: int) -> None:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -29,7 +30,6 @@ class Stream:
         self.client.connect((address, port))
         self.server = listener.accept()[0]
         listener.close()
-        self.received = 0
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._push), threading.Thread(target=self._pull)]
         for thread in self._threads:
@@ -50,14 +50,19 @@ class Stream:
         self.client.settimeout(0.05)
         while not self._stop.is_set():
             try:
-                self.received += len(self.client.recv(1 << 16))
+                self.client.recv(1 << 16)
             except TimeoutError:
                 continue
             except OSError:
                 return
 
-    def flows(self, seconds: float = 0.3) -> bool:
-        """Whether anything arrives in a while."""
+    @property
+    def received(self) -> int:
+        """Bytes that the client's kernel has received: its thread may be late to read what came long ago."""
+        return _tcp_info(self.client, "=Q", _TCP_INFO_BYTES_RECEIVED)
+
+    def flows(self, seconds: float = 5) -> bool:
+        """Whether anything more arrives within a while."""
         before = self.received
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -66,14 +71,13 @@ class Stream:
             time.sleep(0.01)
         return False
 
+    def stands_still(self) -> bool:
+        """Whether nothing more arrives."""
+        return not self.flows(0.3)
+
     def retransmissions(self) -> int:
         """Segments that either end sent again."""
-        return sum(
-            struct.unpack_from(
-                "=I", s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256), _TCP_INFO_TOTAL_RETRANS
-            )[0]
-            for s in (self.client, self.server)
-        )
+        return sum(_tcp_info(end, "=I", _TCP_INFO_TOTAL_RETRANS) for end in (self.client, self.server))
 
     def close(self) -> None:
         self._stop.set()
@@ -81,3 +85,8 @@ class Stream:
             thread.join()
         self.client.close()
         self.server.close()
+
+
+def _tcp_info(end: socket.socket, form: str, offset: int) -> int:
+    (value,) = struct.unpack_from(form, end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256), offset)
+    return int(value)
