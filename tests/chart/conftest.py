@@ -9,7 +9,7 @@ import pytest
 
 from support.chart import monitoring_crds, render
 from support.controlplane import ControlPlane
-from support.manifests import CRDS, NAMESPACE, namespace
+from support.manifests import CRDS, NAMESPACE, create_definitions, namespace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,9 +20,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     plane = ControlPlane(tmp_path_factory.mktemp("control-plane"))
     plane.start()
     try:
-        for path in [*sorted(CRDS.glob("*.yaml")), *monitoring_crds()]:
-            plane.kubectl("create", "-f", path)
-        plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
+        create_definitions(plane, [*sorted(CRDS.glob("*.yaml")), *monitoring_crds()])
         # Pods are only admitted with their ServiceAccount, even when nothing is stored.
         plane.apply(namespace(NAMESPACE), *(one for one in render() if one["kind"] == "ServiceAccount"))
         yield plane

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.connections import Servers, connects
+from support.connections import Attempt, Servers, connects, established
 from support.kubenodes import KubeCluster
 from support.manifests import NAMESPACE, namespace, wait_until_served
 from support.operators import OperatorProcess
-from support.waiting import wait_until
+from support.waiting import wait_until, wait_until_still
+from wildcard_operator.controller.pipeline import REMOVAL_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,12 +56,10 @@ class Shop:
     def reached(self) -> dict[str, bool]:
         """Who reaches the server."""
         address = self.web.address(4)
-        return {
-            pod.name.removeprefix("shop/"): connects(pod.netns, address, PORT)
-            for pod in (self.friend, self.foe)
-        }
+        answers = established([Attempt(pod.netns, address, PORT) for pod in (self.friend, self.foe)])
+        return dict(zip(("friend", "foe"), answers, strict=True))
 
-    def wait_for(self, *, friend: bool, foe: bool, seconds: float = 5) -> None:
+    def wait_for(self, *, friend: bool, foe: bool, seconds: float = 30) -> None:
         """Until exactly these reach the server."""
         expected = {"friend": friend, "foe": foe}
         wait_until(lambda: self.reached() == expected, seconds, lambda: f"{expected}, not {self.reached()}")
@@ -111,7 +110,7 @@ def test_a_killed_agent_leaves_everything_in_force_and_catches_up(shop: Shop) ->
 
     node.start()
 
-    shop.wait_for(friend=False, foe=False, seconds=10)
+    shop.wait_for(friend=False, foe=False)
 
 
 def test_all_agents_restarted_at_once_never_let_the_foe_in(shop: Shop) -> None:
@@ -122,7 +121,7 @@ def test_all_agents_restarted_at_once_never_let_the_foe_in(shop: Shop) -> None:
 
     shop.holds(4, friend=True, foe=False)
     for node in shop.cluster.nodes.values():
-        wait_until(lambda node=node: node.value("wildcard_commits_total") > 0, 10, "it commits")
+        wait_until(lambda node=node: node.value("wildcard_commits_total") > 0, 60, "it commits")
     shop.holds(0.5, friend=True, foe=False)
 
 
@@ -135,14 +134,14 @@ def test_an_agent_without_its_api_server_keeps_enforcing_and_converges(shop: Sho
     shop.holds(seconds, friend=True, foe=False)
     node.relay.restore()
 
-    shop.wait_for(friend=False, foe=False, seconds=20)
+    shop.wait_for(friend=False, foe=False)
 
 
 def test_a_policy_that_goes_across_a_410_is_gone_within_five_seconds(shop: Shop) -> None:
     plane, node = shop.plane, shop.cluster.nodes["node-1"]
     node.relay.cut()
     shop.delete_policy("friends")
-    wait_until(lambda: not plane.get("rulesets", "-n", NAMESPACE)["items"], 5, "its RuleSet is gone")
+    wait_until(lambda: not plane.get("rulesets", "-n", NAMESPACE)["items"], 30, "its RuleSet is gone")
     plane.stop_apiserver()
     plane.compact()
     plane.start_apiserver()
@@ -168,12 +167,14 @@ def test_a_pod_that_was_deleted_by_force_stays_isolated_while_it_runs(shop: Shop
 def test_a_new_pod_is_isolated_from_its_first_packet(shop: Shop) -> None:
     """Its address is not in the API yet: that is the moment in which policies are most often late."""
     node = shop.cluster.nodes["node-1"]
-    before = node.value("wildcard_commits_total")
+
+    def commits() -> float:
+        return node.value("wildcard_commits_total")
+
+    before = wait_until_still(commits, 2 * REMOVAL_SECONDS, 60, "the agent commits nothing more")
     shop.cluster.create_pod("shop", "late", "node-1", WEB)
     # A kubelet needs much longer than an agent for what it does between the two.
-    wait_until(
-        lambda: node.value("wildcard_commits_total") > before, 5, "the agent knows of the pod", every=0.005
-    )
+    wait_until(lambda: commits() > before, 30, "the agent knows of the pod", every=0.005)
     late = shop.cluster.run_pod("shop", "late", "node-1")
     with Servers() as servers:
         servers.listen(late.netns, PORT)
@@ -181,6 +182,6 @@ def test_a_new_pod_is_isolated_from_its_first_packet(shop: Shop) -> None:
         while time.monotonic() < until:
             assert not connects(shop.foe.netns, late.address(4), PORT)
         shop.cluster.set_pod_status("shop", "late", late.addresses)
-        wait_until(lambda: connects(shop.friend.netns, late.address(4), PORT), 5, "the friend is let in")
+        wait_until(lambda: connects(shop.friend.netns, late.address(4), PORT), 30, "the friend is let in")
         assert not connects(shop.foe.netns, late.address(4), PORT)
     shop.cluster.end_pod("shop", "late")

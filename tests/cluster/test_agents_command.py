@@ -24,7 +24,7 @@ DAEMON_SET = ("daemonset", "wildcard-agent", "-n", NAMESPACE)
 
 def agents(plane: ControlPlane, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [WILDCARDCTL, "agents", *arguments, "--kubeconfig", plane.kubeconfig]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def plane(own_control_plane: ControlPlane) -> ControlPlane:
     )
     wait_until(
         lambda: own_control_plane.get(*DAEMON_SET)["status"].get("updatedNumberScheduled") == 1,
-        20,
+        60,
         "the DaemonSet has a pod on the node",
     )
     return own_control_plane
@@ -58,7 +58,7 @@ def test_without_agents_there_is_nothing_to_wait_for_or_to_remove(own_control_pl
 
 
 def test_waiting_ends_when_no_older_agent_is_left(plane: ControlPlane) -> None:
-    done = agents(plane, "wait", "--at-most", "20")
+    done = agents(plane, "wait", "--at-most", "60")
 
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -64,10 +64,10 @@ def test_a_filter_from_an_older_definition_gets_a_condition_and_harms_nobody(
     drop = {**GOOD_FILTER_SPEC, "target": {"pods": {"namespaceSelector": {"matchLabels": {"a": "b"}}}}}
     installed.apply(namespace("sound", a="b"), wildcard_filter("good", drop))
 
-    wait_until(lambda: condition(installed, "bad", "Accepted").get("status") == "False", 10, "it is refused")
+    wait_until(lambda: condition(installed, "bad", "Accepted").get("status") == "False", 60, "it is refused")
     wait_until(
         lambda: condition(installed, "good", "Programmed").get("status") == "True",
-        15,
+        60,
         "the other is in force",
     )
 
@@ -80,7 +80,7 @@ def test_a_filter_from_an_older_definition_gets_a_condition_and_harms_nobody(
     assert not reaches(cluster, "sound")
     assert reaches(cluster, "odd")
     installed.kubectl("delete", "wildcardfilters", "--all")
-    wait_until(lambda: reaches(cluster, "sound"), 5, "it is open again")
+    wait_until(lambda: reaches(cluster, "sound"), 30, "it is open again")
 
 
 def test_a_rule_set_of_an_unknown_format_isolates_its_namespace_and_no_other(
@@ -95,13 +95,13 @@ def test_a_rule_set_of_an_unknown_format_isolates_its_namespace_and_no_other(
     }
     installed.kubectl("apply", "-f", "-", stdin=json.dumps(ruleset))
 
-    wait_until(lambda: not reaches(cluster, "odd"), 5, "the namespace is isolated")
+    wait_until(lambda: not reaches(cluster, "odd"), 30, "the namespace is isolated")
     assert reaches(cluster, "sound")
-    wait_until(lambda: exceptions(installed), 10, "the agent says why")
+    wait_until(lambda: exceptions(installed), 30, "the agent says why")
     assert exceptions(installed)[0]["reason"] == "UnknownFormat"
 
     operator.start()
-    wait_until(lambda: reaches(cluster, "odd"), 40, "the operator takes away what it doesn't know")
+    wait_until(lambda: reaches(cluster, "odd"), 90, "the operator takes away what it doesn't know")
 
 
 def exceptions(plane: ControlPlane) -> list[dict[str, Any]]:
@@ -115,16 +115,16 @@ def test_a_pod_with_an_address_that_is_none_is_left_out_alone(
 ) -> None:
     cluster.create_pod("odd", "strange", "node-1", {"app": "strange"})
     cluster.set_pod_status("odd", "strange", ["10.244.1.07"])
-    cluster.start_pod("odd", "next", "node-1", {"app": "next"})
+    later = cluster.start_pod("odd", "next", "node-1", {"app": "next"})
 
-    addresses = [
-        address
-        for item in installed.get("addresssets", "-n", NAMESPACE)["items"]
-        for address in item["spec"]["addresses"]
-    ]
-    wait_until(
-        lambda: operator.value("wildcard_operator_refused_objects", kind="Pod") == 1, 5, "it is counted"
-    )
-    assert "10.244.1.7" not in addresses
+    wait_until(lambda: set(later.addresses) <= published_addresses(installed), 30, "the next is known")
+    assert operator.value("wildcard_operator_refused_objects", kind="Pod") == 1
+    assert not {"10.244.1.7", "10.244.1.07"} & published_addresses(installed)
     assert operator.running
     assert reaches(cluster, "odd")
+
+
+def published_addresses(plane: ControlPlane) -> set[str]:
+    """The addresses in all AddressSets."""
+    items = plane.get("addresssets", "-n", NAMESPACE)["items"]
+    return {address for item in items for address in item["spec"]["addresses"]}

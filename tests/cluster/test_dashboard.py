@@ -83,7 +83,7 @@ def scraped(installed: ControlPlane) -> Iterator[Prometheus]:
 @pytest.mark.parametrize("panel", panels(), ids=lambda panel: panel.title)
 def test_every_query_of_a_panel_returns_data(scraped: Prometheus, panel: Panel) -> None:
     for query, _ in panel.queries:
-        wait_until(lambda query=query: scraped.query(query), 5, f"there is data for {query}")
+        wait_until(lambda query=query: scraped.query(query), 20, f"there is data for {query}")
 
 
 def test_the_panels_can_be_drawn(scraped: Prometheus, tmp_path: Path) -> None:

@@ -57,26 +57,26 @@ def work(plane: ControlPlane) -> None:
         cluster.add_node("node-1")
         cluster.start_pod("shop", "web", "node-1", {"app": "web"})
         plane.apply(POLICY, FILTER)
-        plane.kubectl("wait", "wildcardfilter/f", "--for=condition=Programmed", "--timeout=20s")
+        plane.kubectl("wait", "wildcardfilter/f", "--for=condition=Programmed", "--timeout=60s")
         for kind in ("rulesets", "addresssets"):
             tamper_with(plane, kind)
         cluster.end_pod("shop", "web")
         plane.kubectl("delete", "networkpolicy", "-n", "shop", "deny")
         for kind in ("rulesets", "addresssets"):
-            wait_until(lambda kind=kind: not published(plane, kind), 10, f"the {kind} are gone")
+            wait_until(lambda kind=kind: not published(plane, kind), 60, f"the {kind} are gone")
         wait_until(
-            lambda: plane.kubectl("get", "events", "-n", "default", "-o", "name"), 10, "there is an Event"
+            lambda: plane.kubectl("get", "events", "-n", "default", "-o", "name"), 60, "there is an Event"
         )
         operator.stop(signal.SIGTERM)
 
 
 def tamper_with(plane: ControlPlane, kind: str) -> None:
     """Add a field that an apply leaves in place, so that the operator has to replace the object."""
-    wait_until(lambda: published(plane, kind), 10, f"there are {kind}")
+    wait_until(lambda: published(plane, kind), 60, f"there are {kind}")
     (item,) = published(plane, kind)
     item["spec"]["foreign"] = True
     plane.kubectl("replace", "-f", "-", stdin=json.dumps(item))
-    wait_until(lambda: "foreign" not in published(plane, kind)[0]["spec"], 10, f"the {kind} are set right")
+    wait_until(lambda: "foreign" not in published(plane, kind)[0]["spec"], 60, f"the {kind} are set right")
 
 
 def published(plane: ControlPlane, kind: str) -> list[dict[str, Any]]:

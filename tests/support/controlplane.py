@@ -90,7 +90,7 @@ class ControlPlane:
             self.start_apiserver()
             if self.managed:
                 self.controller_manager.start()
-                wait_until(lambda: self.exists("serviceaccount", "default"), 60, "there is a ServiceAccount")
+                wait_until(lambda: self.exists("serviceaccount", "default"), 90, "there is a ServiceAccount")
         except BaseException:
             self.stop()
             raise
@@ -100,7 +100,7 @@ class ControlPlane:
         if not self.etcd.running:
             self.etcd.start()
             health = f"http://127.0.0.1:{self.etcd_port}/health"
-            wait_until(lambda: responds(health), 30, "etcd is healthy")
+            wait_until(lambda: responds(health), 90, "etcd is healthy")
 
     def stop(self) -> None:
         """Kill everything: no state of a test is worth a clean shutdown."""

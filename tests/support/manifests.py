@@ -13,6 +13,8 @@ from support.controlplane import KubectlError, tools
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from support.controlplane import ControlPlane
 
 ROOT = Path(__file__).parents[2]
@@ -31,16 +33,21 @@ def crd_documents() -> list[dict[str, Any]]:
 
 def install_crds(plane: ControlPlane) -> None:
     """Apply the definitions and wait until the API server serves them."""
-    files = [argument for path in sorted(CRDS.glob("*.yaml")) for argument in ("-f", path)]
-    plane.kubectl("apply", *files)
-    plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", *files)
+    create_definitions(plane, sorted(CRDS.glob("*.yaml")))
+
+
+def create_definitions(plane: ControlPlane, paths: Sequence[Path]) -> None:
+    """Create these definitions, one a file, and wait until the API server serves them."""
+    files = [argument for path in paths for argument in ("-f", path)]
+    plane.kubectl("create", *files)
+    plane.kubectl("wait", "--for=condition=Established", "--timeout=90s", *files)
     wait_until_served(plane)
 
 
 def wait_until_served(plane: ControlPlane) -> None:
-    """After a start, and after Established too, they are refused with 429 until their storage is there."""
-    for definition in crd_documents():
-        wait_until(lambda kind=definition["metadata"]["name"]: _is_served(plane, kind), 20, "it is served")
+    """After a start, and after Established too, kinds are refused with 429 until their storage is there."""
+    names = plane.kubectl("get", "crds", "-o", "jsonpath={.items[*].metadata.name}").split()
+    wait_until(lambda: _are_served(plane, names), 60, f"there are {', '.join(names)}", every=0.2)
 
 
 def wildcard_filter(name: str, spec: dict[str, Any]) -> dict[str, Any]:
@@ -61,9 +68,9 @@ def refused_filter(case: dict[str, Any]) -> dict[str, Any]:
     return wildcard_filter(case["name"], {key: value for key, value in spec.items() if value is not None})
 
 
-def _is_served(plane: ControlPlane, kind: str) -> bool:
+def _are_served(plane: ControlPlane, names: Sequence[str]) -> bool:
     try:
-        plane.kubectl("get", kind, "-A")
+        plane.kubectl("get", ",".join(names), "-A")
     except KubectlError:
         return False
     return True

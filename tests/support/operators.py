@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import sys
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from support.agents import Samples, samples_of
+from support.agents import Samples, samples_of, total
 from support.manifests import NAMESPACE
 from support.processes import free_ports, spawn
 from support.waiting import wait_until
@@ -92,9 +92,7 @@ class OperatorProcess:
 
     def value(self, name: str, **labels: str) -> float:
         """One metric of the operator's, summed over the labels that are not given."""
-        wanted = set(labels.items())
-        found = [value for (metric, has), value in self.samples().items() if metric == name and wanted <= has]
-        return sum(found)
+        return total(self.samples(), name, **labels)
 
     def leads(self) -> bool:
         """Whether it publishes."""
@@ -104,13 +102,19 @@ class OperatorProcess:
         """Objects that it has written or deleted."""
         return self.value("wildcard_operator_publish_seconds_count")
 
-    def wait_until_settled(self, seconds: float = 30, *, every: float = 0.05) -> float:
-        """Until it leads and everything that it knows is written; returns how long that took.
+    def settled(self) -> bool:
+        """Whether it leads, and everything that it knows is written."""
+        samples = self.samples()
+        leads = total(samples, "wildcard_operator_leads") == 1
+        return leads and total(samples, "wildcard_operator_publish_pending") == 0
+
+    def wait_until_settled(self, seconds: float = 60, *, every: float = 0.05) -> float:
+        """Until it is settled; returns how long that took. A successor waits for a killed one's Lease first.
 
         `every`: a scrape costs the operator time, a quarter of a second with 10,000 policies.
         """
         return wait_until(
-            lambda: self.leads() and self.value("wildcard_operator_publish_pending") == 0,
+            self.settled,
             seconds,
             lambda: f"{self._name} leads and has published\n{self.log.read_text()[-3000:]}",
             every=every,
@@ -121,5 +125,5 @@ class OperatorProcess:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
                 text: str = answer.read().decode()
                 return text
-        except (urllib.error.URLError, OSError):
+        except (OSError, http.client.HTTPException):  # the latter where it ends amid an answer
             return None

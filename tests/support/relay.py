@@ -76,28 +76,32 @@ class Relay:
         self._drop()
 
     def cut(self) -> None:
-        """Drop all connections and refuse new ones."""
+        """Drop all connections and refuse new ones; nothing more is carried when it returns."""
         self._is_cut = True
-        self._loop.call_soon_threadsafe(self._drop)
+        asyncio.run_coroutine_threadsafe(self._cut(), self._loop).result(10)
 
     def restore(self) -> None:
         """Carry again."""
         self._is_cut = False
+
+    async def _cut(self) -> None:
+        self._drop()
 
     def _drop(self) -> None:
         for writer in self._writers:
             writer.transport.abort()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._is_cut:
-            writer.transport.abort()
-            return
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port)
         except OSError:
             writer.transport.abort()
             return
         ends = {writer, far_writer}
+        if self._is_cut:
+            for end in ends:
+                end.transport.abort()
+            return
         self._writers |= ends
         try:
             await asyncio.gather(

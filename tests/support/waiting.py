@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+T = TypeVar("T")
 
 
 def wait_until(
@@ -21,6 +23,21 @@ def wait_until(
             raise AssertionError(f"not within {seconds} s: {what if isinstance(what, str) else what()}")
         time.sleep(every)
     return time.monotonic() - started
+
+
+def wait_until_still(look: Callable[[], T], still: float, seconds: float, what: str) -> T:
+    """What `look` gives, once it has been the same for `still` seconds; fail with `what` if it never is."""
+    seen, since = look(), time.monotonic()
+
+    def is_still() -> bool:
+        nonlocal seen, since
+        now = look()
+        if now != seen:
+            seen, since = now, time.monotonic()
+        return time.monotonic() - since > still
+
+    wait_until(is_still, seconds, what, every=0.02)
+    return seen
 
 
 async def settled(condition: Callable[[], object], seconds: float = 5) -> None:
