@@ -237,6 +237,8 @@ class FakeApi:
         item["metadata"] |= {"name": key[1], "uid": old["metadata"]["uid"] if old else str(uuid.uuid4())}
         if key[0]:
             item["metadata"]["namespace"] = key[0]
+        if item["metadata"].get("managedFields") == [{}]:  # asks for none
+            del item["metadata"]["managedFields"]
         self._store(collection, key, item, "MODIFIED" if old else "ADDED")
         return copy.deepcopy(item)
 

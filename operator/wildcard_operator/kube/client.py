@@ -7,7 +7,8 @@ import asyncio
 import contextlib
 import json
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio import config
@@ -30,14 +31,27 @@ READ_BUFFER_BYTES = 2**16
 
 async def load_configuration(kubeconfig: Path | None) -> Configuration:
     """The configuration of a kubeconfig file, or without one of the pod that this process runs in."""
-    configuration = Configuration(client_session_kwargs={"read_bufsize": READ_BUFFER_BYTES})
+    configuration = Configuration(
+        client_session_kwargs={
+            "read_bufsize": READ_BUFFER_BYTES,
+            # Else every request looks for a proxy and a .netrc anew, in other threads.
+            "trust_env": False,
+        }
+    )
     if kubeconfig is None:
         config.load_incluster_config(client_configuration=configuration)
     else:
         await config.load_kube_config(
             str(kubeconfig), client_configuration=configuration, persist_config=False
         )
+    configuration.proxy = configuration.proxy or proxy_for(configuration.host)
     return configuration
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy that HTTPS_PROXY and NO_PROXY name for a server, as in every client of Kubernetes."""
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
 
 
 class HttpApi:

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -142,7 +143,7 @@ def test_what_others_change_is_set_right() -> None:
         bench.publisher.activate()
         await settled(lambda: bench.specs() == {"a": 1})
         tampered = published("a", 99)
-        tampered["spec"]["foreign"] = "a field that an apply leaves in place"
+        tampered["spec"]["foreign"] = "a field of somebody else"
         api.put(PATH, tampered)
         await settled(lambda: api.items(PATH)[0]["spec"] == Spec(1).to_dict())
         api.delete(PATH, "operator", "a")
@@ -151,7 +152,7 @@ def test_what_others_change_is_set_right() -> None:
     publish(api, story)
 
 
-@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
 def test_a_writer_that_slept_overwrites_nothing_newer(method: str) -> None:
     api = FakeApi()
 
@@ -160,20 +161,50 @@ def test_a_writer_that_slept_overwrites_nothing_newer(method: str) -> None:
             api.put(PATH, published("a", 3))
             bench.leads = False
 
-        bench.publisher.want(RULE_SETS, "a", Spec(1), "shop")
-        bench.publisher.activate()
-        await settled(lambda: bench.specs() == {"a": 1})
+        if method != "POST":
+            api.put(PATH, published("a", 1))
+            bench.publisher.want(RULE_SETS, "a", Spec(1), "shop")
+            await settled(lambda: bench.publisher.version(RULE_SETS, "a") is not None)
         api.before_next(method, overtake)
-        if method == "PATCH":
-            bench.publisher.want(RULE_SETS, "a", Spec(2), "shop")
-        else:
+        bench.publisher.activate()
+        if method == "DELETE":
             bench.publisher.drop(RULE_SETS, "a")
+        else:
+            bench.publisher.want(RULE_SETS, "a", Spec(2), "shop")
         await settled(lambda: bool(bench.observed.errors))
         assert bench.specs() == {"a": 3}
 
     observed = publish(api, story)
 
     assert observed.errors == [409]
+    assert observed.writes == []
+
+
+class AlteringApi(FakeApi):
+    """A server whose admission adds to whatever is written; `moments` is when that was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moments: list[float] = []
+
+    async def request(self, method: str, path: str, *, body: Json | None = None, **options: Any) -> Json:
+        if method in {"POST", "PUT"} and body is not None:
+            self.moments.append(time.monotonic())
+            body = {**body, "spec": {**body["spec"], "altered": True}}
+        return await super().request(method, path, body=body, **options)
+
+
+def test_what_the_server_alters_is_written_less_and_less_often() -> None:
+    api = AlteringApi()
+
+    async def story(bench: Bench) -> None:
+        bench.publisher.want(RULE_SETS, "a", Spec(1), "shop")
+        bench.publisher.activate()
+        await settled(lambda: len(api.moments) == 4)
+
+    publish(api, story)
+
+    assert api.moments[3] - api.moments[0] > 0.7
 
 
 @pytest.mark.parametrize("status", [0, 429, 500, 503])
@@ -183,7 +214,7 @@ def test_a_server_in_trouble_is_left_alone_for_a_while(status: int) -> None:
     async def story(bench: Bench) -> None:
         for number in range(100):
             bench.publisher.want(RULE_SETS, f"a{number}", Spec(1), "shop")
-        api.fail_next(ApiError(status, "", "trouble"), "PATCH", times=16)
+        api.fail_next(ApiError(status, "", "trouble"), "POST", times=16)
         bench.publisher.activate()
         await settled(lambda: len(bench.specs()) == 100)
 
