@@ -27,7 +27,7 @@ def canonical(tables: NodeTables) -> dict[str, Any]:
     rows = {
         address.text: (
             _pod(tables, row.pod),
-            *(contents.get((address.family, scope), nothing) for scope in row[3:]),
+            *(contents.get((address.family, scope), nothing) for scope in row[2:]),
         )
         for address, row in tables.rows.items()
         if row.pod

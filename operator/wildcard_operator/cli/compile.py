@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from wildcard_operator.model.entries import AddressRow, Entry, NodeTables, RuleName
+    from wildcard_operator.model.net import Address
 
 
 @click.command("compile")
@@ -64,7 +65,7 @@ def compile_command(files: tuple[Path, ...], node: str, interfaces: tuple[str, .
 def _to_dict(tables: NodeTables) -> dict[str, Any]:
     unknown = tables.unknown_pods
     return {
-        "addresses": [row._asdict() | {"address": row.address.text} for row in _sorted_rows(tables)],
+        "addresses": [{"address": address.text, **row._asdict()} for address, row in _sorted_rows(tables)],
         "entries": [entry._asdict() for entry in _sorted_entries(tables)],
         "rules": {str(number): _rule_dict(name) for number, name in sorted(tables.rules.items())},
         "pods": {str(number): f"{pod.namespace}/{pod.name}" for number, pod in sorted(tables.pods.items())},
@@ -86,8 +87,8 @@ def _rule_dict(name: RuleName) -> dict[str, str]:
     }
 
 
-def _sorted_rows(tables: NodeTables) -> list[AddressRow]:
-    return sorted(tables.rows.values(), key=lambda row: row.address)
+def _sorted_rows(tables: NodeTables) -> list[tuple[Address, AddressRow]]:
+    return sorted(tables.rows.items())
 
 
 def _sorted_entries(tables: NodeTables) -> list[Entry]:
@@ -100,11 +101,11 @@ def _addresses(tables: NodeTables) -> Table:
     table = plain_table(
         "ADDRESS", "POD", "CLASS", "POLICIES IN", "OUT", "FILTERS IN", "OUT", title="Addresses"
     )
-    for row in _sorted_rows(tables):
+    for address, row in _sorted_rows(tables):
         pod = tables.pods.get(row.pod)
         scopes = (row.policy_ingress, row.policy_egress, row.filter_ingress, row.filter_egress)
         table.add_row(
-            row.address.text,
+            address.text,
             f"{pod.namespace}/{pod.name}" if pod else "",
             f"{row.peer_class:#x}" if row.peer_class else "-",
             *(_scope(scope) for scope in scopes),

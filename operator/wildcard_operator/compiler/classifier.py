@@ -60,7 +60,7 @@ class Classifier:
 
     def row(self, address: Address) -> AddressRow:
         """The row of an address; one of zeros where the table has none."""
-        return self._rows.get(address) or AddressRow(address, 0, *_NO_SCOPES)
+        return self._rows.get(address) or AddressRow(0, *_NO_SCOPES)
 
     def filters(self, packet: Packet, direction: Direction, verdict: Verdict) -> bool:
         """Ask the filters of one end; True where they decided, False for "on to its policies"."""

@@ -12,6 +12,7 @@ is not looked at, so events that cancel out come to nothing.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -57,7 +58,7 @@ from wildcard_operator.model.entries import (
     UnknownPods,
 )
 from wildcard_operator.model.errors import ObjectRef
-from wildcard_operator.model.net import Direction
+from wildcard_operator.model.net import Direction, address_of
 from wildcard_operator.model.objects import NAMESPACE, Node
 from wildcard_operator.model.rulesets import Namespaces, Nodes, Pods, RuleSet
 
@@ -92,7 +93,7 @@ class NodeCompiler:
         self._synced: frozenset[str] | None = None
         self._unsynced: dict[str, Source] = {}
         self._node_ranges: tuple[Prefix, ...] = ()
-        self._rows: dict[Address, AddressRow] = {}
+        self._rows: dict[int, AddressRow] = {}  # by the number of the address
         self._told = NodeTables()
 
     def apply(self, event: Event) -> None:
@@ -167,7 +168,7 @@ class NodeCompiler:
             NodeTables(interfaces=interfaces, unknown_pods=unknown, conditions=conditions),
         )
         return NodeDelta(
-            rows_set=tuple(rows_set),
+            rows_set=rows_set,
             rows_removed=tuple(rows_removed),
             entries_added=tuple(added),
             entries_removed=tuple(removed),
@@ -183,7 +184,7 @@ class NodeCompiler:
     def tables(self) -> NodeTables:
         """The whole, as of the last `delta`."""
         return NodeTables(
-            rows=dict(self._rows),
+            rows={address_of(number): row for number, row in self._rows.items()},
             entries=self._entries.all(),
             rules=self._ids.names(),
             pods=self._pods.descriptions(),
@@ -264,32 +265,31 @@ class NodeCompiler:
         else:
             self._selection.set_source(self._unsynced.pop(namespace), None)
 
-    def _changed_rows(self, dirty: set[Address]) -> tuple[list[AddressRow], list[Address]]:
+    def _changed_rows(self, dirty: set[int]) -> tuple[dict[Address, AddressRow], list[Address]]:
         moved, self._selection.moved = self._selection.moved, set()
         for profile in moved:
             self._pods.touch(profile)
-        dirty |= self._pods.dirty
+        dirty |= {address.number for address in self._pods.dirty}
         self._pods.dirty = set()
-        rows, gone = [], []
-        for address in dirty:
+        rows, gone = {}, []
+        for number in dirty:
+            address = address_of(number)
             row = self._row(address)
-            if row == self._rows.get(address):
+            if row == self._rows.get(number):
                 continue
             if row is None:
-                del self._rows[address]
+                del self._rows[number]
                 gone.append(address)
             else:
-                self._rows[address] = row
-                rows.append(row)
+                self._rows[number] = rows[address] = row
         return rows, gone
 
     def _row(self, address: Address) -> AddressRow | None:
         klass, local = self._peers.class_of(address), self._pods.owner(address)
         if local is None:
-            return AddressRow(address, klass, 0, 0, 0, 0, 0) if klass else None
+            return _row_of_class(klass) if klass else None
         profile = local.profile
         return AddressRow(
-            address,
             klass,
             local.number,
             policy_ingress=profile.scope(POLICY_INGRESS),
@@ -316,6 +316,12 @@ class NodeCompiler:
         ]
         problems = (condition for found in self._problems.values() for condition in found)
         return tuple(sorted([*unsynced, *self._hosts.conditions(), *problems]))
+
+
+@lru_cache(maxsize=4096)
+def _row_of_class(peer_class: int) -> AddressRow:
+    """The row of an address of another node: one object for the many addresses of a class."""
+    return AddressRow(peer_class, 0, 0, 0, 0, 0)
 
 
 def _on_nodes(ruleset: RuleSet) -> bool:

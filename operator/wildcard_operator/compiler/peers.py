@@ -55,7 +55,7 @@ class PeerTable:
         self._classes: dict[Key, _Class] = {_NOTHING: self._nobody}
         self._class_of: dict[Members, _Class] = {}
         self._classes_in: dict[int, set[_Class]] = {}
-        self._dirty: set[Address] = set()
+        self._dirty: set[int] = set()
         self._changed: set[Pods] = set()
 
     # Addresses and namespaces
@@ -141,8 +141,10 @@ class PeerTable:
             for prefix in self._covers.cover(ports[port])
         ]
 
-    def refresh(self) -> tuple[set[Pods], set[Address]]:
-        """Peers whose class prefixes changed and addresses whose class may have, since the last call."""
+    def refresh(self) -> tuple[set[Pods], set[int]]:
+        """Peers whose class prefixes changed and numbers of addresses whose class may have, since the last
+        call.
+        """
         for member in self._covers.refresh():
             if member in self._selectors.peer_of_id:
                 self._changed.add(self._selectors.peer_of_id[member].selector)

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import struct
 import sys
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
 from wildcard_operator.datapath.abi import Abi, abi
-from wildcard_operator.model.entries import Entry
-from wildcard_operator.model.net import ADDRESS_BITS, V4, V6, Action, Address, Direction, Prefix
+from wildcard_operator.model.entries import AddressRow, Entry
+from wildcard_operator.model.net import ADDRESS_BITS, V4, Action, Address, Direction, Prefix, address_of
 from wildcard_operator.wildcardmap.rules import ANY, Rule, RuleArrays
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from wildcard_operator.model.entries import AddressRow, InterfaceScopes
+    from wildcard_operator.model.entries import InterfaceScopes
     from wildcard_operator.wildcardmap.description import Description
 
-_MAPPED: Final = 0xFFFF << 32
 _MAPPED_BITS: Final = 96
 _HEAD: Final = struct.Struct(">II")
 _TAIL: Final = struct.Struct(">HHB")
@@ -37,13 +37,12 @@ def host_mask(bits: int, length: int) -> int:
 
 def address_key(address: Address) -> bytes:
     """The 16 bytes of an address as the address table has them, IPv4 mapped."""
-    return (address.value | _MAPPED if address.family == V4 else address.value).to_bytes(16)
+    return address.number.to_bytes(16)
 
 
 def address_of_key(key: bytes) -> Address:
     """The inverse of `address_key`."""
-    value = int.from_bytes(key)
-    return Address(V4, value ^ _MAPPED) if value >> 32 == 0xFFFF else Address(V6, value)
+    return address_of(int.from_bytes(key))
 
 
 def range_key(prefix: Prefix) -> tuple[bytes, int]:
@@ -126,12 +125,37 @@ def _endpoint(
     return value
 
 
+@lru_cache(maxsize=4096)
 def endpoint_value(row: AddressRow | None, *, node: bool) -> bytes:
-    """The value of an address: what is known of it, and whether it is the node's own."""
+    """The value of an address: what is known of it, and whether it is the node's own. Many are equal."""
     return _endpoint(abi(), row, node=node).tobytes()
 
 
-def interface_value(rows: Sequence[AddressRow], scopes: InterfaceScopes | None) -> bytes:
+def endpoint_row(value: bytes) -> AddressRow | None:
+    """What the value of an address says beside "the node's own"; None where that is nothing."""
+    known = describe_endpoint(value)
+    row = AddressRow(**{name: known[name] for name in AddressRow._fields})
+    return row if any(row) else None
+
+
+def address_arrays(
+    description: Description, rows: Mapping[Address, AddressRow], own: Collection[Address]
+) -> RuleArrays:
+    """All of the address table: addresses that something is known of, and the node's own."""
+    addresses = [*rows, *(address for address in own if address not in rows)]
+    keys = np.frombuffer(b"".join(map(address_key, addresses)), np.uint8)
+    values = b"".join(endpoint_value(rows.get(address), node=address in own) for address in addresses)
+    keys = keys.reshape(len(addresses), description.key_size)
+    return RuleArrays.from_intervals(
+        description,
+        keys,
+        keys,
+        rule_ids=np.zeros(len(addresses), np.uint32),
+        values=np.frombuffer(values, np.uint8).reshape(len(addresses), abi().endpoint.itemsize),
+    )
+
+
+def interface_value(rows: Mapping[Address, AddressRow], scopes: InterfaceScopes | None) -> bytes:
     """The value of an interface: the pod behind it by its addresses' rows, and scopes of the node's filters.
 
     Programs take an address that stands here for what the first row says, so only one whose row says the
@@ -140,11 +164,12 @@ def interface_value(rows: Sequence[AddressRow], scopes: InterfaceScopes | None) 
     layout = abi()
     value = np.zeros(1, layout.interface)
     if rows:
-        value["pod"] = _endpoint(layout, rows[0], node=False)
-        for row in rows:
-            if row == rows[0]._replace(address=row.address):
-                member, size = ("v4", 4) if row.address.family == V4 else ("v6", 16)
-                value[member][0] = np.frombuffer(row.address.value.to_bytes(size), np.uint8)
+        first = next(iter(rows.values()))
+        value["pod"] = _endpoint(layout, first, node=False)
+        for address, row in rows.items():
+            if row == first:
+                member, size = ("v4", 4) if address.family == V4 else ("v6", 16)
+                value[member][0] = np.frombuffer(address.value.to_bytes(size), np.uint8)
     if scopes is not None:
         value["host"][0][layout.directions[Direction.INGRESS]] = scopes.ingress
         value["host"][0][layout.directions[Direction.EGRESS]] = scopes.egress

@@ -29,7 +29,7 @@ from wildcard_operator.model.net import FAMILIES, Address
 from wildcard_operator.wildcardmap.libbpf import LoadError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Mapping
 
     from wildcard_operator.datapath.host import HostNetwork
     from wildcard_operator.datapath.maps import NodeMaps
@@ -41,7 +41,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Desired:
-    """What the small tables of the kernel should hold, beside rules. Replaced as a whole, never changed."""
+    """What the small tables of the kernel should hold, beside rules. Replaced as a whole, never changed.
+
+    Attributes:
+        rows: Of the node's own pods. Those of a hundred thousand others stand in the kernel's table alone.
+    """
 
     rows: Mapping[Address, AddressRow] = field(default_factory=dict)
     pods: Mapping[int, LocalPod] = field(default_factory=dict)
@@ -52,10 +56,9 @@ class Desired:
 
     def with_delta(self, delta: NodeDelta) -> Desired:
         """After a change by the compiler."""
-        rows = dict(self.rows)
-        for address in delta.rows_removed:
-            rows.pop(address, None)
-        rows.update((row.address, row) for row in delta.rows_set)
+        gone = {*delta.rows_removed, *delta.rows_set}
+        rows = {address: row for address, row in self.rows.items() if address not in gone}
+        rows.update(_of_own_pods(delta.rows_set))
         pods = {number: pod for number, pod in self.pods.items() if number not in delta.pods_removed}
         pods.update(delta.pods_set)
         return replace(
@@ -74,14 +77,10 @@ class Desired:
         """With pods found behind their interfaces."""
         return replace(self, ports=pod_ports(self.pods, self.host, self.ports))
 
-    def address_values(self, addresses: Iterable[Address]) -> dict[bytes, bytes | None]:
-        """Keys and values of addresses; None for one of which nothing is known."""
-        values: dict[bytes, bytes | None] = {}
-        for address in addresses:
-            row, own = self.rows.get(address), address in self.host.addresses
-            known = row is not None or own
-            values[encode.address_key(address)] = encode.endpoint_value(row, node=own) if known else None
-        return values
+    def address_value(self, address: Address, row: AddressRow | None) -> bytes | None:
+        """The value of an address; None where nothing is known of it."""
+        own = address in self.host.addresses
+        return encode.endpoint_value(row, node=own) if own or row is not None else None
 
     def interface_values(self) -> dict[int, bytes]:
         """Interface indices and their values."""
@@ -93,11 +92,11 @@ class Desired:
                 values[index] = encode.interface_value(rows, scopes.get(link.name))
         return values
 
-    def _rows_of_pod(self, number: int | None) -> list[AddressRow]:
+    def _rows_of_pod(self, number: int | None) -> dict[Address, AddressRow]:
         """The rows of addresses that are the pod's own, and not a newer pod's or the node's."""
         pod = self.pods.get(number) if number is not None else None
-        owned = [self.rows[a] for a in pod.addresses if a in self.rows] if pod else []
-        return [row for row in owned if row.pod == number and row.address not in self.host.addresses]
+        owned = {a: self.rows[a] for a in pod.addresses if a in self.rows} if pod else {}
+        return {a: row for a, row in owned.items() if row.pod == number and a not in self.host.addresses}
 
     def unknown_ranges(self) -> set[tuple[bytes, int]]:
         """Ranges in which an address without a row is dropped."""
@@ -153,8 +152,9 @@ class NodeDatapath:
 
     def start(self, tables: NodeTables, host: HostState) -> None:
         """Put whole tables in the place of all that is there. One commit; raises WildcardError."""
+        rows = _of_own_pods(tables.rows)
         desired = Desired(
-            tables.rows, tables.pods, tables.interfaces, tables.unknown_pods, host, self._desired.ports
+            rows, tables.pods, tables.interfaces, tables.unknown_pods, host, self._desired.ports
         ).with_ports()
         for rule, name in tables.rules.items():
             self._maps.put_name(rule, name)
@@ -163,6 +163,10 @@ class NodeDatapath:
                 target = self._maps.rules[family]
                 entries = [entry for entry in tables.entries if entry.family == family]
                 batch.on(target).replace(encode.rule_arrays(target.description, entries))
+            addresses = self._maps.addresses
+            batch.on(addresses).replace(
+                encode.address_arrays(addresses.description, tables.rows, host.addresses)
+            )
             self._replace_small(batch, desired)
         gone = sorted(self._maps.read_names().keys() - tables.rules.keys())
         self._forget(gone)
@@ -180,11 +184,14 @@ class NodeDatapath:
         desired = desired.with_ports()
         for rule, name in delta.rules_added.items():
             self._maps.put_name(rule, name)
-        touched = {row.address for row in delta.rows_set} | set(delta.rows_removed)
-        touched |= desired.host.addresses ^ former.host.addresses
+        rows: dict[Address, AddressRow | None] = dict.fromkeys(delta.rows_removed)
+        rows.update(delta.rows_set)
+        turned = desired.host.addresses ^ former.host.addresses
+        rows.update((address, self._row_in_force(address)) for address in turned - rows.keys())
         with self._maps.group.batch() as batch:
             self._change_rules(batch, delta.entries_removed, delta.entries_added)
-            self._change_addresses(batch, former.address_values(touched), desired.address_values(touched))
+            for address, row in rows.items():
+                self._change_address(batch, address, desired.address_value(address, row))
             self._change_interfaces(batch, desired.interface_values())
             self._change_ranges(batch, desired.unknown_ranges())
         self._forget(list(delta.rules_removed))
@@ -251,14 +258,16 @@ class NodeDatapath:
                 rule_id=entry.rule,
             )
 
-    def _change_addresses(
-        self, batch: GroupBatch, former: Mapping[bytes, bytes | None], desired: Mapping[bytes, bytes | None]
-    ) -> None:
-        for key, value in desired.items():
-            if value is not None and value != former[key]:
-                batch.on(self._maps.addresses).update((key,), value, rule_id=0)
-            elif value is None and former[key] is not None:
-                batch.on(self._maps.addresses).delete((key,))
+    def _row_in_force(self, address: Address) -> AddressRow | None:
+        entry = self._maps.addresses.get((encode.address_key(address),))
+        return encode.endpoint_row(entry.value) if entry is not None else None
+
+    def _change_address(self, batch: GroupBatch, address: Address, value: bytes | None) -> None:
+        changes, key = batch.on(self._maps.addresses), (encode.address_key(address),)
+        if value is None:
+            changes.delete(key)
+        else:
+            changes.update(key, value, rule_id=0)
 
     def _change_interfaces(self, batch: GroupBatch, desired: Mapping[int, bytes]) -> None:
         for index, value in desired.items():
@@ -274,12 +283,7 @@ class NodeDatapath:
             batch.on(self._maps.unknown).delete(((key, length),))
 
     def _replace_small(self, batch: GroupBatch, desired: Desired) -> None:
-        addresses = desired.address_values({*desired.rows, *desired.host.addresses})
         for target, rows in (
-            (
-                self._maps.addresses,
-                [((key,), value) for key, value in addresses.items() if value is not None],
-            ),
             (
                 self._maps.interfaces,
                 [((encode.interface_key(i),), value) for i, value in desired.interface_values().items()],
@@ -287,3 +291,7 @@ class NodeDatapath:
             (self._maps.unknown, [((key,), bytes(8)) for key in desired.unknown_ranges()]),
         ):
             batch.on(target).replace(encode.plain_arrays(target.description, target.shape.value_size, rows))
+
+
+def _of_own_pods(rows: Mapping[Address, AddressRow]) -> dict[Address, AddressRow]:
+    return {address: row for address, row in rows.items() if row.pod}

@@ -130,7 +130,7 @@ class Entry(NamedTuple):
 
 
 class AddressRow(NamedTuple):
-    """What the node knows of one address.
+    """What the node knows of an address: the same row for all that it can't tell apart.
 
     Attributes:
         peer_class: What selectors see in it; 0 where no selector here picks it.
@@ -138,7 +138,6 @@ class AddressRow(NamedTuple):
         policy_ingress: Scopes; 0 is "not isolated", and always 0 for addresses of other nodes.
     """
 
-    address: Address
     peer_class: int
     pod: int
     policy_ingress: int
@@ -249,7 +248,7 @@ class NodeTables:
     def with_delta(self, delta: NodeDelta) -> NodeTables:
         """These tables after a change."""
         return NodeTables(
-            rows=_changed(self.rows, {row.address: row for row in delta.rows_set}, delta.rows_removed),
+            rows=_changed(self.rows, delta.rows_set, delta.rows_removed),
             entries=(self.entries - frozenset(delta.entries_removed)) | frozenset(delta.entries_added),
             rules=_changed(self.rules, delta.rules_added, delta.rules_removed),
             pods=_changed(self.pods, delta.pods_set, delta.pods_removed),
@@ -267,7 +266,7 @@ class NodeDelta:
     once it is done, their counters too. None means unchanged.
     """
 
-    rows_set: tuple[AddressRow, ...] = ()
+    rows_set: Mapping[Address, AddressRow] = field(default_factory=dict)
     rows_removed: tuple[Address, ...] = ()
     entries_added: tuple[Entry, ...] = ()
     entries_removed: tuple[Entry, ...] = ()

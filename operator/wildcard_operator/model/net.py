@@ -60,6 +60,11 @@ class Address(NamedTuple):
         )
 
     @property
+    def number(self) -> int:
+        """The address as one int, an IPv4 one mapped into IPv6."""
+        return self.value | _V4_MAPPED if self.family == V4 else self.value
+
+    @property
     def prefix(self) -> Prefix:
         """The prefix that holds this address alone."""
         return Prefix(self.family, self.value, ADDRESS_BITS[self.family])
@@ -109,6 +114,11 @@ class PortRange(NamedTuple):
     def text(self) -> str:
         """As people write it: one port, or `first-last`."""
         return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
+def address_of(number: int) -> Address:
+    """The address of a `number`."""
+    return Address(V4, number ^ _V4_MAPPED) if number >> 32 == 0xFFFF else Address(V6, number)
 
 
 def parse_address(text: str) -> Address:

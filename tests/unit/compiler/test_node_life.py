@@ -157,7 +157,7 @@ def test_a_peer_that_comes_changes_one_row_and_no_entry() -> None:
     compiler.apply(peers("10.0.1.1", "10.0.1.2"))
     delta = compiler.delta()
 
-    assert [changed.address.text for changed in delta.rows_set] == ["10.0.1.2"]
+    assert [address.text for address in delta.rows_set] == ["10.0.1.2"]
     assert (delta.entries_added, delta.entries_removed) == ((), ())
 
 
