@@ -144,7 +144,6 @@ def test_bench_prints_one_object_with_all_figures(files: Path, algorithm: str) -
     assert list(figures) == BENCH_KEYS
     assert (figures["algorithm"], figures["rules"], figures["packets"]) == (algorithm, 3, 4)
     assert all(figures[key] > 0 for key in BENCH_KEYS[2:])
-    assert figures["ns_p99"] >= figures["ns_per_lookup"] / 2
 
 
 @pytest.mark.parametrize(
