@@ -46,7 +46,7 @@ PORT = 8080
 SCANNER, FRIEND = "198.51.100.66", "198.51.100.7"
 SCANNED = (22, 23, 135, 300, 445, 446)
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 110)
 
 
 class Demo:
@@ -126,7 +126,11 @@ def show(name: str) -> None:
     """Show a file of the demo."""
     text = (HERE / name).read_text(encoding="utf-8")
     console.print(
-        Panel(Syntax(text.rstrip(), "yaml", background_color="default"), title=name, title_align="left")
+        Panel(
+            Syntax(text.rstrip(), "yaml", background_color="default", word_wrap=True),
+            title=name,
+            title_align="left",
+        )
     )
 
 
@@ -212,13 +216,12 @@ def scan(demo: Demo) -> bool:
     with Prober(demo.home) as prober:
         seen = prober.run(probes)
     table = Table(title="Hosts outside knock at the node", title_justify="left")
-    table.add_column("from \\ port", style="bold")
-    for port in SCANNED:
-        table.add_column(str(port))
-    for number, host in enumerate((SCANNER, FRIEND)):
-        part = slice(number * len(SCANNED), (number + 1) * len(SCANNED))
-        row = zip(probes[part], seen[part], strict=True)
-        table.add_row(host, *(cell(expected=probe.allowed, seen=passed) for probe, passed in row))
+    table.add_column("port", style="bold", justify="right")
+    for host in (SCANNER, FRIEND):
+        table.add_column(f"from {host}")
+    cells = [cell(expected=probe.allowed, seen=passed) for probe, passed in zip(probes, seen, strict=True)]
+    for number, port in enumerate(SCANNED):
+        table.add_row(str(port), *cells[number :: len(SCANNED)])
     console.print(table)
     return seen == [probe.allowed for probe in probes]
 
@@ -227,7 +230,7 @@ def counters(demo: Demo) -> None:
     """What a scrape of /metrics says of every rule."""
     table = Table(title="/metrics: packets by rule", title_justify="left")
     for column in ("kind", "policy", "rule", "direction", "action"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     table.add_column("packets", justify="right")
     table.add_column("bytes", justify="right")
     samples = demo.agent.scrape() or {}
