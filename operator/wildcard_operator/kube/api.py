@@ -7,6 +7,7 @@ Objects stay plain dicts: the client's typed models cost ten times the memory of
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -122,7 +123,7 @@ class Api(Protocol):
 def key_of(item: Json) -> tuple[str, str]:
     """Namespace ("" where it has none) and name of an object."""
     metadata = item["metadata"]
-    return metadata.get("namespace", ""), metadata["name"]
+    return sys.intern(metadata.get("namespace", "")), metadata["name"]
 
 
 async def list_all(api: Api, resource: Resource, namespace: str | None = None) -> list[Json]:

@@ -16,12 +16,15 @@ allowed by it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, TypeVar
 
 from wildcard_operator.model.errors import ObjectRef, Refusal
 from wildcard_operator.model.fields import Value
 from wildcard_operator.model.net import Address, parse_address
 from wildcard_operator.model.rulesets import FORMAT_VERSION
+
+T = TypeVar("T")
 
 ADDRESS_SET: Final = "AddressSet"
 
@@ -75,14 +78,20 @@ def address_set_from_dict(name: str, spec: object) -> AddressSet:
         )
     labels = value.field("labels").labels()
     group = Group(
-        value.required("namespace").text(),
-        tuple(sorted(labels.items())),
-        tuple(sorted(_named_port(item) for item in value.field("ports").items())),
+        _shared(value.required("namespace").text()),
+        tuple(_shared(label) for label in sorted(labels.items())),
+        _shared(tuple(sorted(_named_port(item) for item in value.field("ports").items()))),
     )
     addresses = tuple(
         item.parsed(parse_address, Refusal.INVALID_VALUE) for item in value.field("addresses").items()
     )
     return AddressSet(group, addresses)
+
+
+@lru_cache(maxsize=4096)
+def _shared(value: T) -> T:
+    """One object for equal values: thousands of groups have the same namespace, ports and most labels."""
+    return value
 
 
 def _named_port(value: Value) -> NamedPort:
