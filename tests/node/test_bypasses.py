@@ -6,6 +6,7 @@ from __future__ import annotations
 import socket
 import struct
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,9 +15,12 @@ from scapy.layers.igmp import IGMP
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.inet6 import (
     ICMPv6EchoRequest,
+    ICMPv6MLReport,
     ICMPv6ND_NA,
     ICMPv6PacketTooBig,
     IPv6,
+    IPv6ExtHdrHopByHop,
+    RouterAlert,
 )
 from scapy.layers.l2 import Dot1Q, Ether
 from scapy.layers.ppp import PPPoE
@@ -222,6 +226,28 @@ def test_a_stale_connection_entry_opens_no_port(either: Stage) -> None:
     assert not datagram_arrives(either.pods["a"], 53, either.pods["b"], 4001)
 
 
+def test_a_pod_at_a_former_ones_address_inherits_no_connection(either: Stage) -> None:
+    """The kernel tracks connections by their addresses and ports, whoever has these."""
+
+    def admit(app: str) -> None:
+        peer = {"podSelector": {"matchLabels": {"app": app}}}
+        either.apply(policy("admit", "b", ingress=[{"from": [peer]}]))
+
+    admit("former")
+    try:
+        assert datagram_arrives(either.add_pod("former", "10.244.1.14"), 4008, either.pods["b"], 53)
+        either.node.remove_pod("former")
+        new = either.add_pod("new", "10.244.1.14")
+
+        assert not datagram_arrives(new, 4008, either.pods["b"], 53)
+        admit("new")
+        assert datagram_arrives(new, 4008, either.pods["b"], 53)
+    finally:
+        for name in {"former", "new"} & either.pods.keys():
+            either.node.remove_pod(name)
+        either.tell_pods()
+
+
 def test_a_denied_datagram_does_not_make_the_answer_to_it_pass(either: Stage) -> None:
     either.apply(DENY_B, policy("a-sends-nothing", "a", policyTypes=["Egress"]))
     assert not datagram_arrives(either.pods["a"], 4002, either.pods["b"], 53)
@@ -295,6 +321,17 @@ def test_a_pod_is_isolated_before_its_address_is_known(either: Stage) -> None:
     finally:
         either.node.remove_pod("d")
         either.tell_pods()
+
+
+def test_a_report_of_multicast_listeners_passes_under_isolation(bridged: Stage) -> None:
+    bridged.apply(DENY_B)
+    group = "ff02::5743"  # which no other frame names
+    with from_a(bridged) as sender:
+        header = IPv6(src=_link_local(sender._out.mac), dst=group, hlim=1)
+        report = header / IPv6ExtHdrHopByHop(options=[RouterAlert()]) / ICMPv6MLReport(mladdr=group)
+        frame = Ether(src=sender._out.mac, dst="33:33:00:00:57:43") / report
+
+        assert sender.frame_passes(frame, ip_address(group).packed, seconds=2)
 
 
 def test_neighbour_discovery_and_packet_too_big_pass_under_isolation(either: Stage) -> None:

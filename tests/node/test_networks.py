@@ -14,7 +14,7 @@ import pytest
 from support.agents import LocalAgent, total
 from support.objects import pod_object, policy, wildcard_filter
 from support.reach import connects
-from support.topology import Fabric
+from support.topology import Fabric, full
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +58,22 @@ def test_egress_to_a_service_is_egress_to_its_pod(with_service: Stage, family: i
 
     with_service.apply(policy("out", "a", policyTypes=["Egress"], egress=[]))
     assert not connects(pods["a"].netns, pods["b"].netns, called, 80, 8080)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_client_outside_keeps_its_address_through_a_port_of_the_pods_node(
+    either: Stage, family: int
+) -> None:
+    node, pod = either.node, either.pods["b"]
+    outside, own = ("192.168.50.250", "192.168.50.11")
+    if family == 6:
+        outside, own = "fd00:192:168:50::250", "fd00:192:168:50::11"
+    node.service(own, 30080, [(pod.address(family), 8080)])
+    for admitted, passes in ((outside, True), (own, False)):
+        block = {"ipBlock": {"cidr": full(admitted)}}
+        either.apply(policy("block", "b", ingress=[{"from": [block], "ports": [{"port": 8080}]}]))
+
+        assert connects(either.fabric.outside, pod.netns, own, 30080, 8080) == passes
 
 
 @pytest.mark.parametrize("family", [4, 6])

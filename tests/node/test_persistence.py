@@ -21,6 +21,7 @@ from support.agents import AgentProcess, LocalAgent, Manifests, total
 from support.bpffs import mounted_bpffs
 from support.objects import pod_object, policy
 from support.reach import datagram_arrives
+from support.streams import Stream
 from support.topology import Fabric
 from support.waiting import wait_until
 from wildcard_operator.cli.agent import clean_up
@@ -152,6 +153,27 @@ def test_a_new_agent_goes_on_counting_and_takes_up_what_changed_meanwhile(world:
     name = "wildcard_rule_packets_total"
     assert total(after, name, policy="which") == total(before, name, policy="which") + 1
     assert total(after, name, kind="DefaultDeny", action="Drop") == total(before, name, kind="DefaultDeny")
+
+
+def test_an_open_connection_goes_on_without_its_agent_and_with_the_next(world: World) -> None:
+    """Neither end may begin anything: what keeps it alive are replies."""
+    both = ["Ingress", "Egress"]
+    port = {"ports": [{"port": 5001}]}
+    world.manifests.write("a.yaml", policy("client", "a", policyTypes=both, egress=[port]))
+    world.manifests.write("b.yaml", policy("server", "b", policyTypes=both, ingress=[port]))
+    a, b = (world.node.pods[name] for name in "ab")
+    with world.agent() as agent:
+        agent.wait_for_commits(1)
+        download = Stream(a.netns, b.netns, b.address(4), 5001)
+        try:
+            assert download.flows()
+            agent.stop(signal.SIGKILL)
+            assert download.flows()
+            agent.start()
+            agent.wait_for_commits(1)
+            assert download.flows()
+        finally:
+            download.close()
 
 
 def _hammer(world: World, rounds: int, seed: int) -> None:
