@@ -30,6 +30,7 @@
 #include "lib/rules.h"
 #include "lib/verdict.h"
 
+extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym;
 extern int bpf_dynptr_from_skb(struct __sk_buff *skb, __u64 flags,
 			       struct bpf_dynptr *ptr__uninit) __ksym;
 
@@ -50,6 +51,23 @@ struct {
 	__type(key, __u32);
 	__type(value, struct control);
 } control SEC(".maps");
+
+/* What lies at an address of the kernel, to be read like any of its structs. */
+#define KERNEL_STRUCT(type, at) \
+	((const struct type *)bpf_rdonly_cast(at, bpf_core_type_id_kernel(struct type)))
+
+/* See parse_plain_transport(). A packet whose headers lie in fragments of the buffer is none. */
+static __always_inline bool parse_plain(struct sk_buff *skb, struct packet *packet, const bool v6)
+{
+	const __u32 size = v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
+	const struct tcphdr *transport;
+
+	if (skb->len - skb->data_len < size + sizeof(*transport))
+		return false;
+	transport = KERNEL_STRUCT(tcphdr, skb->data + size);
+	return v6 ? parse_plain_ipv6(KERNEL_STRUCT(ipv6hdr, skb->data), transport, packet)
+		  : parse_plain_ipv4(KERNEL_STRUCT(iphdr, skb->data), transport, packet);
+}
 
 /* Not inlined: the buffers that headers are copied to need no room while rules are looked up. */
 static __noinline enum packet_state parse_v4(struct sk_buff *skb, struct packet *packet)
@@ -84,7 +102,8 @@ static __always_inline int judge(struct bpf_nf_ctx *ctx, const bool v6)
 		return NF_ACCEPT;
 	query.bytes = skb->len;
 	query.snapshot = wildcard_snapshot(node);
-	if ((v6 ? parse_v6(skb, &query.packet) : parse_v4(skb, &query.packet)) == PACKET_NOT_IP)
+	if (!parse_plain(skb, &query.packet, v6) &&
+	    (v6 ? parse_v6(skb, &query.packet) : parse_v4(skb, &query.packet)) == PACKET_NOT_IP)
 		return dropped(EVENT_MALFORMED, &query);
 	if (ctx->state->hook == NF_INET_LOCAL_IN)
 		return judge_to_node(skb, &query, v6);

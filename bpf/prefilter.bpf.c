@@ -29,34 +29,22 @@ enum family {
 	FAMILY_V6,
 };
 
-/* Untagged IPv4 without options, with all of a TCP header's length in one piece: most of what
- * arrives. */
-struct plain_frame {
-	struct ethhdr ethernet;
-	struct iphdr ip;
-	struct tcphdr transport;
-} __attribute__((packed));
-
-/* Reads a plain frame without a call; false, and nothing done, for any other. */
-static __always_inline bool parse_plain(struct xdp_md *ctx, struct packet *packet)
+/* The family of a plain packet behind an untagged header, see parse_plain_transport(); else
+ * FAMILY_NONE. */
+static __always_inline int parse_plain(struct xdp_md *ctx, struct packet *packet)
 {
-	struct plain_frame *frame = (void *)(long)ctx->data;
+	const struct ethhdr *frame = (void *)(long)ctx->data;
+	const void *end = (void *)(long)ctx->data_end, *ip = frame + 1;
+	const struct tcphdr *behind_v4 = ip + sizeof(struct iphdr);
+	const struct tcphdr *behind_v6 = ip + sizeof(struct ipv6hdr);
 
-	if ((void *)(frame + 1) > (void *)(long)ctx->data_end)
-		return false;
-	if (frame->ethernet.h_proto != bpf_htons(ETH_P_IP) || frame->ip.version != 4 ||
-	    frame->ip.ihl != 5 || frame->ip.frag_off & bpf_htons(IP_OFFSET_OR_MORE))
-		return false;
-	if (frame->ip.protocol == IPPROTO_TCP && frame->transport.doff >= 5)
-		packet->tcp_flags = ((__u8 *)&frame->transport)[TCP_FLAG_BYTE];
-	else if (frame->ip.protocol != IPPROTO_UDP)
-		return false;
-	packet->saddr.v4 = frame->ip.saddr;
-	packet->daddr.v4 = frame->ip.daddr;
-	packet->protocol = frame->ip.protocol;
-	packet->sport = frame->transport.source;
-	packet->dport = frame->transport.dest;
-	return true;
+	if ((const void *)(behind_v4 + 1) > end)
+		return FAMILY_NONE;
+	if (frame->h_proto == bpf_htons(ETH_P_IP))
+		return parse_plain_ipv4(ip, behind_v4, packet) ? FAMILY_V4 : FAMILY_NONE;
+	if (frame->h_proto != bpf_htons(ETH_P_IPV6) || (const void *)(behind_v6 + 1) > end)
+		return FAMILY_NONE;
+	return parse_plain_ipv6(ip, behind_v6, packet) ? FAMILY_V6 : FAMILY_NONE;
 }
 
 /* Not inlined: the buffers that headers are copied to need no room while rules are looked up. */
@@ -88,7 +76,8 @@ static __always_inline int verdict(struct query *query, __be32 scope, const bool
 {
 	if (v6 && is_neighbour_traffic(&query->packet))
 		return XDP_PASS;
-	return action_of(query, scope, 0, v6) == ACTION_DROP ? XDP_DROP : XDP_PASS;
+	query->scope = scope;
+	return judge_scope(query, v6) == ACTION_DROP ? XDP_DROP : XDP_PASS;
 }
 
 SEC("xdp.frags")
@@ -107,7 +96,7 @@ int prefilter(struct xdp_md *ctx)
 	if (!scope)
 		return XDP_PASS;
 	query.bytes = bpf_xdp_get_buff_len(ctx);
-	family = parse_plain(ctx, &query.packet) ? FAMILY_V4 : parse_frame(ctx, &query.packet);
+	family = parse_plain(ctx, &query.packet) ?: parse_frame(ctx, &query.packet);
 	if (family == FAMILY_NONE)
 		return XDP_PASS;
 	if (query.packet.state == PACKET_MALFORMED || query.packet.state == PACKET_NOT_IP) {

@@ -166,6 +166,46 @@ static __always_inline void parse_ipv6(const struct bpf_dynptr *data, __u32 offs
 	packet->state = PACKET_MALFORMED;
 }
 
+/*
+ * Plain packets are most of what there is: TCP and UDP over IPv4 without options, or over IPv6
+ * without extension headers, whole datagrams. They are read without a call. `transport` is what
+ * lies right behind `ip`, of a TCP header's length: the caller has made sure that both are there.
+ * False for any other packet, and `packet` stays as it was.
+ */
+static __always_inline bool parse_plain_transport(const struct tcphdr *transport, __u8 protocol,
+						  struct packet *packet)
+{
+	if (protocol == IPPROTO_TCP && transport->doff >= 5)
+		packet->tcp_flags = ((const __u8 *)transport)[TCP_FLAG_BYTE];
+	else if (protocol != IPPROTO_UDP)
+		return false;
+	packet->protocol = protocol;
+	packet->sport = transport->source;
+	packet->dport = transport->dest;
+	return true;
+}
+
+static __always_inline bool parse_plain_ipv4(const struct iphdr *ip, const struct tcphdr *transport,
+					     struct packet *packet)
+{
+	if (ip->version != 4 || ip->ihl != 5 || ip->frag_off & bpf_htons(IP_OFFSET_OR_MORE) ||
+	    !parse_plain_transport(transport, ip->protocol, packet))
+		return false;
+	packet->saddr.v4 = ip->saddr;
+	packet->daddr.v4 = ip->daddr;
+	return true;
+}
+
+static __always_inline bool parse_plain_ipv6(const struct ipv6hdr *ip,
+					     const struct tcphdr *transport, struct packet *packet)
+{
+	if (ip->version != 6 || !parse_plain_transport(transport, ip->nexthdr, packet))
+		return false;
+	packet->saddr.v6 = ip->saddr;
+	packet->daddr.v6 = ip->daddr;
+	return true;
+}
+
 static __always_inline bool same_address(const union address *a, const union address *b, bool v6)
 {
 	if (!v6)

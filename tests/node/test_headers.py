@@ -98,6 +98,13 @@ def _edges() -> list[Situation]:
             found += [
                 Situation(f"TCP port {port} over IPv{family}", TCP(dport=port), passes, family),
                 Situation(f"UDP port {port} over IPv{family}", UDP(dport=port), passes, family),
+                # As long as a TCP header: such packets are read in another way.
+                Situation(
+                    f"UDP port {port} with a payload over IPv{family}",
+                    UDP(dport=port) / Raw(bytes(12)),
+                    passes,
+                    family,
+                ),
             ]
         found += [
             Situation(f"UDP port 65535 over IPv{family}", UDP(dport=65535), True, family),
