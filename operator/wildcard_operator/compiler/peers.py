@@ -220,8 +220,9 @@ class PeerTable:
             klass = self._class_of[members]
             if key != klass.key:
                 moves[klass, key].append(members)
-        for (klass, key), holders in moves.items():
-            self._move(klass, holders, key)
+        for (_, key), holders in moves.items():
+            # They still are in one class, but in another one where a move before took its number.
+            self._move(self._class_of[holders[0]], holders, key)
         if moves:
             self._assign_shared()
 
