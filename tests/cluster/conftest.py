@@ -9,6 +9,7 @@ import pytest
 
 from support.controlplane import ControlPlane
 from support.manifests import install_crds, install_rbac
+from support.operators import OperatorProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,3 +48,11 @@ def installed(kinds: ControlPlane) -> ControlPlane:
     """The session's control plane, with the operator's namespace and rights too."""
     install_rbac(kinds)
     return kinds
+
+
+@pytest.fixture(scope="module")
+def operator(installed: ControlPlane) -> Iterator[OperatorProcess]:
+    """An operator of the session's control plane, with nothing left to write."""
+    with OperatorProcess(installed) as process:
+        process.wait_until_settled()
+        yield process

@@ -14,7 +14,6 @@ import pytest
 from support.connections import Attempt, Servers, connects, established
 from support.kubenodes import KubeCluster
 from support.manifests import NAMESPACE, namespace, wait_until_served
-from support.operators import OperatorProcess
 from support.waiting import wait_until, wait_until_still
 from wildcard_operator.controller.pipeline import REMOVAL_SECONDS
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from support.controlplane import ControlPlane
+    from support.operators import OperatorProcess
 
 PORT = 80
 WEB = {"app": "web"}
@@ -73,13 +73,6 @@ class Shop:
     def delete_policy(self, name: str) -> None:
         """Delete a policy."""
         self.plane.kubectl("delete", "networkpolicy", "-n", "shop", name, "--ignore-not-found")
-
-
-@pytest.fixture(scope="module")
-def operator(installed: ControlPlane) -> Iterator[OperatorProcess]:
-    with OperatorProcess(installed) as process:
-        process.wait_until_settled()
-        yield process
 
 
 @pytest.fixture(scope="module")

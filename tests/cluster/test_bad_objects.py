@@ -11,7 +11,6 @@ import pytest
 from support.connections import Servers, connects
 from support.kubenodes import KubeCluster
 from support.manifests import GOOD_FILTER_SPEC, NAMESPACE, namespace, wildcard_filter
-from support.operators import OperatorProcess
 from support.restclient import RestClient
 from support.waiting import wait_until
 from wildcard_operator.kube.publish import NAMESPACE_LABEL
@@ -20,15 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from support.controlplane import ControlPlane
+    from support.operators import OperatorProcess
 
 PORT = 80
-
-
-@pytest.fixture(scope="module")
-def operator(installed: ControlPlane) -> Iterator[OperatorProcess]:
-    with OperatorProcess(installed) as process:
-        process.wait_until_settled()
-        yield process
 
 
 @pytest.fixture(scope="module")

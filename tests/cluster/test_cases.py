@@ -9,22 +9,20 @@ import pytest
 
 from support.apicluster import ApiCluster
 from support.cases import Case, case_files, load_file
-from support.operators import OperatorProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from support.controlplane import ControlPlane
+    from support.operators import OperatorProcess
 
 CASES = [case for path in case_files() for case in load_file(path)]
 
 
 @pytest.fixture(scope="module")
-def cluster(installed: ControlPlane) -> Iterator[ApiCluster]:
-    with OperatorProcess(installed) as operator:
-        operator.wait_until_settled()
-        with ApiCluster(installed, operator) as built:
-            yield built
+def cluster(installed: ControlPlane, operator: OperatorProcess) -> Iterator[ApiCluster]:
+    with ApiCluster(installed, operator) as built:
+        yield built
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.file.removesuffix('.yaml')}: {case.name}")

@@ -18,7 +18,6 @@ from support.connections import Servers, connects
 from support.dashboard import Panel, draw, panels
 from support.kubenodes import METRICS_PORT, KubeCluster
 from support.manifests import namespace, wildcard_filter
-from support.operators import OperatorProcess
 from support.prometheus import Prometheus, prometheus
 from support.relay import Relays
 from support.waiting import wait_until
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from support.controlplane import ControlPlane
+    from support.operators import OperatorProcess
 
 SHOWN_SECONDS = 18
 POLICY = {
@@ -51,10 +51,9 @@ FILTER = wildcard_filter(
 
 
 @pytest.fixture(scope="module")
-def scraped(installed: ControlPlane) -> Iterator[Prometheus]:
+def scraped(installed: ControlPlane, operator: OperatorProcess) -> Iterator[Prometheus]:
     """A Prometheus that has seen traffic before and after a policy and a filter."""
-    with OperatorProcess(installed) as operator, KubeCluster(installed) as cluster, Servers() as servers:
-        operator.wait_until_settled()
+    with KubeCluster(installed) as cluster, Servers() as servers:
         nodes = [cluster.add_node("node-1"), cluster.add_node("node-2", "bridge")]
         installed.apply(namespace("plotted"))
         web = cluster.start_pod("plotted", "web", "node-1", {"app": "web"})

@@ -14,7 +14,6 @@ import pytest
 from support.connections import Attempt, Servers, established
 from support.kubenodes import METRICS_PORT, KubeCluster
 from support.manifests import NAMESPACE, namespace, wildcard_filter
-from support.operators import OperatorProcess
 from support.prometheus import prometheus
 from support.waiting import wait_until
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from support.controlplane import ControlPlane
     from support.netns import Namespace
+    from support.operators import OperatorProcess
 
 POLICY = {
     "apiVersion": "networking.k8s.io/v1",
@@ -90,13 +90,6 @@ class Shop:
     def wait_for(self, expected: dict[str, set[int]], seconds: float = 1.0) -> None:
         """Until every connection has the fate that is expected of it; the bound is the product's promise."""
         wait_until(lambda: self.reached() == expected, seconds, lambda: f"{expected}, not {self.reached()}")
-
-
-@pytest.fixture(scope="module")
-def operator(installed: ControlPlane) -> Iterator[OperatorProcess]:
-    with OperatorProcess(installed) as process:
-        process.wait_until_settled()
-        yield process
 
 
 @pytest.fixture(scope="module")
