@@ -100,14 +100,9 @@ def policy_states(policies: Iterable[tuple[ObjectRef, int | None]], world: World
         for node in ready & world.reports.keys()
         for one in world.reports[node].exceptions
     }
+    revisions = {node: world.reports[node].revision for node in ready & world.reports.keys()}
     reached = {
-        namespace: min(
-            (
-                world.reports[node].revision if node in ready and node in world.reports else 0
-                for node in nodes
-            ),
-            default=0,
-        )
+        namespace: min((revisions.get(node, 0) for node in nodes), default=0)
         for namespace, nodes in world.nodes_of_namespace().items()
     }
     states: Counter[str] = Counter(programmed=0, pending=0, failed=0)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 AGENT_LABELS = {"app.kubernetes.io/name": "wildcard-operator", "app.kubernetes.io/component": "agent"}
 
-Identity = tuple[str, "Labels"]
+Place = tuple[str, "Labels", str]
 
 
 class World:
@@ -33,8 +33,9 @@ class World:
         self.reports: dict[str, NodeReport] = {}
         self._nodes: dict[str, Mapping[str, str]] = {}
         self._namespaces: dict[str, Namespace] = {}
-        self._places: dict[tuple[str, str], tuple[Identity, str]] = {}
-        self._placed: dict[Identity, Counter[str]] = {}
+        self._places: dict[tuple[str, str], Place] = {}
+        # By namespace and labels: how many pods each node has of them.
+        self._placed: dict[str, dict[Labels, Counter[str]]] = {}
         self._agents: dict[tuple[str, str], str] = {}
 
     def set_node(self, name: str, node: Node | None) -> None:
@@ -55,16 +56,11 @@ class World:
         """A pod: it counts while it is on a node, has not ended and has addresses of its own."""
         old = self._places.pop(key, None)
         if old is not None:
-            identity, node = old
-            self._placed[identity][node] -= 1
-            if not self._placed[identity][node]:
-                del self._placed[identity][node]
-            if not self._placed[identity]:
-                del self._placed[identity]
+            self._leave(*old)
         if pod is not None and pod.node and not pod.terminal and not pod.host_network:
-            identity = (pod.namespace, pod.labels)
-            self._places[key] = (identity, pod.node)
-            self._placed.setdefault(identity, Counter())[pod.node] += 1
+            self._places[key] = (pod.namespace, pod.labels, pod.node)
+            in_namespace = self._placed.setdefault(pod.namespace, {})
+            in_namespace.setdefault(pod.labels, Counter())[pod.node] += 1
 
     def set_agent(self, key: tuple[str, str], node: str | None) -> None:
         """The node whose agent's pod this is, where that pod is ready."""
@@ -93,25 +89,36 @@ class World:
         if isinstance(subject, Nodes):
             return {name for name, labels in self._nodes.items() if subject.selector.matches(labels)}
         found: set[str] = set()
-        for (namespace, labels), nodes in self._placed.items():
-            if not self._in(namespace, subject.namespaces) or nodes.keys() <= found:
-                continue
-            if subject.selector.matches(dict(labels)):
-                found |= nodes.keys()
+        for namespace in self._namespaces_in(subject.namespaces):
+            for labels, nodes in self._placed[namespace].items():
+                if not nodes.keys() <= found and subject.selector.matches(dict(labels)):
+                    found |= nodes.keys()
         return found & self._nodes.keys()
 
     def nodes_of_namespace(self) -> dict[str, set[str]]:
         """The nodes with pods of each namespace that has pods."""
-        nodes: dict[str, set[str]] = {}
-        for (namespace, _), counts in self._placed.items():
-            nodes.setdefault(namespace, set()).update(counts.keys() & self._nodes.keys())
-        return nodes
+        return {
+            name: set[str]().union(*in_namespace.values()) & self._nodes.keys()
+            for name, in_namespace in self._placed.items()
+        }
 
-    def _in(self, namespace: str, wanted: Namespaces) -> bool:
+    def _leave(self, namespace: str, labels: Labels, node: str) -> None:
+        in_namespace = self._placed[namespace]
+        nodes = in_namespace[labels]
+        nodes[node] -= 1
+        if not nodes[node]:
+            del nodes[node]
+        if not nodes:
+            del in_namespace[labels]
+        if not in_namespace:
+            del self._placed[namespace]
+
+    def _namespaces_in(self, wanted: Namespaces) -> list[str]:
+        """The namespaces with pods that are meant."""
         if wanted.name:
-            return wanted.name == namespace
-        known = self._namespaces.get(namespace) or namespace_of(namespace)
-        return wanted.selector.matches(dict(known.labels))
+            return [wanted.name] if wanted.name in self._placed else []
+        known = {name: self._namespaces.get(name) or namespace_of(name) for name in self._placed}
+        return [name for name, one in known.items() if wanted.selector.matches(dict(one.labels))]
 
 
 def ready_agent(pod: Json, namespace: str) -> str | None:
