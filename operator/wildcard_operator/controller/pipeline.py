@@ -99,7 +99,7 @@ class Pipeline:
     async def lead(self, published: Iterable[Json]) -> None:
         """Lay the addresses out in the slices that are published, whoever chose these.
 
-        Afterwards the publisher knows all that is wanted.
+        Afterwards the publisher knows all that is wanted. What changes meanwhile is in the new layout too.
         """
         async with self._lock:
             await self._flush()
@@ -111,11 +111,14 @@ class Pipeline:
                 groups.adopt(name, address_set)
                 self._publisher.want(ADDRESS_SETS, name, address_set, address_set.group.namespace)
                 await slices.breathe()
-            for name, node in self._nodes.items():
-                groups.set_node(name, node)
-            for pod in self._pods.values():
-                groups.set_pod(pod)
             self._compiler.addresses = groups
+            for name in list(self._nodes):
+                groups.set_node(name, self._nodes.get(name))
+                await slices.breathe()
+            for key in list(self._pods):
+                if (pod := self._pods.get(key)) is not None:
+                    groups.set_pod(pod)
+                await slices.breathe()
             await self._flush()
 
     def verdicts(self) -> dict[str, FilterVerdict]:
