@@ -2,7 +2,7 @@
 """What enforcement costs on a node: throughput, connections, packets, XDP, latency of a change, the agent
 itself.
 
-    python bench/node.py [--rounds 15] [--quick]
+    python bench/node.py [--rounds 15] [--seconds 0.3] [--rules 10000]
 
 Each contestant has a node of its own out of namespaces, so nothing is set up between measurements; rounds go
 over all of them in turn, and what is reported are medians of ratios within a round. Connections are tracked
@@ -12,12 +12,10 @@ on every node. Writes docs/performance-node.md.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import socket
 import statistics
 import struct
 import tempfile
-import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -28,13 +26,13 @@ from document import ROOT, machine, replace_section, table
 from rich.progress import Progress
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
+from traffic import connections, forwarding, run_program, throughput
 
 from support.agents import AgentProcess, LocalAgent, Manifests
 from support.bpfbuild import compile_bpf
 from support.bpffs import mounted_bpffs
 from support.objects import pod_object, policy, wildcard_filter
 from support.topology import Cni, Fabric, Node
-from support.wire import mac_of
 from wildcard_operator.datapath.abi import PREFILTER_OBJECT
 from wildcard_operator.datapath.maps import Capacities, NodeMaps
 from wildcard_operator.datapath.pins import Pins
@@ -46,26 +44,7 @@ if TYPE_CHECKING:
 
 
 DOCUMENT = ROOT / "docs" / "performance-node.md"
-_RUN = struct.Struct("=IIIIQQIIIIQQIII")
-_LIVE = 1 << 1  # BPF_F_TEST_XDP_LIVE_FRAMES
-_CHUNK = bytes(1 << 20)
 _LARGE = Capacities(rules=32768, addresses=4096)
-
-
-def run_program(fd: int, frame: bytes, repeat: int, ifindex: int, *, live: bool = False) -> float:
-    """Run an XDP program over a frame that came in at an interface; nanoseconds of this core a run.
-
-    `live`: what the program passes goes on into the stack, as if it had come from the wire. The clock counts
-    what this thread has of the processor, so others who use the machine disturb it little.
-    """
-    data = ctypes.create_string_buffer(frame, len(frame))
-    context = ctypes.create_string_buffer(struct.pack("=6I", 0, len(frame), 0, ifindex, 0, 0), 24)
-    places = ctypes.addressof(data), ctypes.addressof(context)
-    flags, batch = (_LIVE, 64) if live else (0, 0)
-    attr = _RUN.pack(fd, 0, len(frame), 0, places[0], 0, repeat, 0, 24, 0, places[1], 0, flags, 0, batch)
-    started = time.thread_time()
-    bpfsys.call(bpfsys.Command.PROG_TEST_RUN, attr, "run program")
-    return (time.thread_time() - started) / repeat * 1e9
 
 
 @dataclass
@@ -136,72 +115,6 @@ def contestants(stack: ExitStack, cni: Cni) -> list[Contestant]:
             node.netns.nft(nft_rules(rules))
         made.append(Contestant(name, node))
     return made
-
-
-def throughput(node: Node, seconds: float) -> float:
-    """TCP from pod a to pod b; gigabits a second."""
-    address = node.pods["b"].address(4)
-    with node.pods["b"].netns.entered():
-        listener = socket.create_server((address, 5001))
-    with node.pods["a"].netns.entered():
-        client = socket.socket()
-    received = 0
-    with listener, client:
-        client.connect((address, 5001))
-        server = listener.accept()[0]
-        view = memoryview(bytearray(1 << 20))
-
-        def pull() -> None:
-            nonlocal received
-            while count := server.recv_into(view):
-                received += count
-
-        puller = threading.Thread(target=pull)
-        puller.start()
-        started = time.perf_counter()
-        while time.perf_counter() - started < seconds:
-            client.sendall(_CHUNK)
-        client.shutdown(socket.SHUT_WR)
-        puller.join()
-        taken = time.perf_counter() - started
-        server.close()
-    return received * 8 / taken / 1e9
-
-
-def connections(node: Node, seconds: float) -> float:
-    """TCP connections from pod a to pod b, one after the other, opened and reset; a second."""
-    address = node.pods["b"].address(4)
-    with node.pods["b"].netns.entered():
-        listener = socket.create_server((address, 5002), backlog=1024)
-    done = 0
-    with listener:
-        listener.setblocking(False)
-        started = time.perf_counter()
-        while time.perf_counter() - started < seconds:
-            with node.pods["a"].netns.entered():
-                clients = [socket.socket() for _ in range(50)]
-            for client in clients:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                client.connect((address, 5002))
-                listener.accept()[0].close()
-                client.close()
-            done += len(clients)
-        return done / (time.perf_counter() - started)
-
-
-def forwarding(node: Node, injector: BpfObject, packets: int) -> float:
-    """UDP datagrams of one flow from pod a's interface through the node to pod b; a second of one core."""
-    pod = node.pods["a"]
-    peer = mac_of(node.netns, pod.host_ifname) if node.cni == "ptp" else mac_of(node.pods["b"].netns, "eth0")
-    frame = Ether(dst=peer, src=mac_of(pod.netns, "eth0"))
-    frame /= (
-        IP(src=pod.address(4), dst=node.pods["b"].address(4)) / UDP(sport=4000, dport=9, chksum=0) / bytes(18)
-    )
-    with node.netns.entered():
-        bpfsys.map_update(injector.map_fd("frame"), bytes(4), bytes(frame)[:34])
-        return 1e9 / run_program(
-            injector.program_fd("inject"), bytes(frame), packets, pod.host_index, live=True
-        )
 
 
 def compare(cni: Cni, rounds: int, seconds: float) -> str:
