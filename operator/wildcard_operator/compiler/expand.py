@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from wildcard_operator.compiler.peer_selectors import ALL_PODS
-from wildcard_operator.model.entries import ANY_CLASS, Entry
+from wildcard_operator.model.entries import ANY_CLASS, NO_SCOPE, Entry
 from wildcard_operator.model.net import ICMP, ICMPV6, V4, V6, Action, Direction, PortRange, Prefix
 from wildcard_operator.model.rulesets import AnyPeer, Block, Peer, Pods, Rule, Traffic
 
@@ -40,9 +40,8 @@ class Peers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a rule's entries go, and what all of them share. `ports` resolve names for ingress."""
+    """What all entries of a rule share. `ports` resolve names for ingress."""
 
-    scope: int
     priority: int
     order: int
     rule_id: int
@@ -65,7 +64,7 @@ class _Ports(NamedTuple):
 
 
 def expand(rule: Rule, place: Place, peers: Peers) -> Iterable[Entry]:
-    """The entries of a rule, each once."""
+    """The entries of a rule, each once, of no scope: they are the same in every one."""
     of_rule = (_ANY_TRAFFIC,) if rule.traffic is None else rule.traffic
     return dict.fromkeys(
         _entry(family, end, ports, traffic, rule.action, place)
@@ -173,7 +172,7 @@ def _entry(family: int, end: _End, ports: _Ports, traffic: Traffic, action: Acti
     flags = traffic.flags or (0, 0)
     return Entry(
         family,
-        place.scope,
+        NO_SCOPE,
         *end.klass,
         end.source.value,
         end.source.length,

@@ -9,13 +9,14 @@ from __future__ import annotations
 import fnmatch
 from typing import TYPE_CHECKING
 
-from wildcard_operator.compiler.scopes import HOST_STEPS, Choice, Scope, ScopeTable, Source, Step
+from wildcard_operator.compiler.scopes import HOST_STEPS, Choice, Scope, Source, Step
 from wildcard_operator.model.entries import Condition, InterfaceScopes, Reason
 from wildcard_operator.model.net import Direction
 from wildcard_operator.model.rulesets import Interfaces, Nodes
 
 if TYPE_CHECKING:
     from wildcard_operator.compiler.events import Interface
+    from wildcard_operator.compiler.scope_table import ScopeTable
     from wildcard_operator.model.objects import Node
     from wildcard_operator.model.rulesets import RuleSet
 
@@ -80,7 +81,7 @@ class HostScopes:
                 "it selects this node, but none of the interfaces that it means is here",
             )
             for source in self._sources
-            if not source.scopes and source.ruleset.rules and self._selects_node(source)
+            if not source.in_force and source.ruleset.rules and self._selects_node(source)
         ]
 
     def _selects_node(self, source: Source) -> bool:
@@ -101,7 +102,7 @@ class HostScopes:
                 self._scopes.release(scope, key)
 
     def _scope(self, step: Step, sources: set[Source]) -> Scope:
-        chosen = Choice.of(sources)
+        chosen = Choice(None, added=sources)
         found = self._scopes.find(step, "", chosen, frozenset())
         return found or self._scopes.create(step, "", chosen, frozenset())
 

@@ -36,14 +36,15 @@ from wildcard_operator.compiler.events import (
 from wildcard_operator.compiler.host_scopes import HostScopes
 from wildcard_operator.compiler.local_pods import LocalPods
 from wildcard_operator.compiler.peers import PeerTable
+from wildcard_operator.compiler.registration import Registration
 from wildcard_operator.compiler.rule_ids import RuleIds
 from wildcard_operator.compiler.scope_entries import ScopeEntries
+from wildcard_operator.compiler.scope_table import ScopeTable
 from wildcard_operator.compiler.scopes import (
     FILTER_EGRESS,
     FILTER_INGRESS,
     POLICY_EGRESS,
     POLICY_INGRESS,
-    ScopeTable,
     ScopeView,
     Source,
 )
@@ -87,7 +88,8 @@ class NodeCompiler:
         self._selection = Selection(self._scopes)
         self._pods = LocalPods(node, self._selection)
         self._hosts = HostScopes(self._scopes, failsafe_rules(self._config))
-        self._entries = ScopeEntries(self._scopes, self._peers, self._ids)
+        self._registration = Registration(self._scopes, self._peers, self._ids)
+        self._entries = ScopeEntries(self._scopes, self._peers, self._registration, self._ids)
         self._sources: dict[str, Source] = {}
         self._problems: dict[str, list[Condition]] = {}
         self._synced: frozenset[str] | None = None
@@ -156,7 +158,7 @@ class NodeCompiler:
     def delta(self) -> NodeDelta:
         """What changed since the last call."""
         self._entries.set_families(self._pods.families())
-        self._entries.register()
+        self._registration.refresh()
         changed, dirty = self._peers.refresh()
         added, removed = self._entries.refresh(changed)
         rows_set, rows_removed = self._changed_rows(dirty)
@@ -170,8 +172,8 @@ class NodeCompiler:
         return NodeDelta(
             rows_set=rows_set,
             rows_removed=tuple(rows_removed),
-            entries_added=tuple(added),
-            entries_removed=tuple(removed),
+            entries_added=added,
+            entries_removed=removed,
             rules_added=rules_added,
             rules_removed=rules_removed,
             pods_set=pods_set,
@@ -200,7 +202,7 @@ class NodeCompiler:
                 scope.step.layer,
                 scope.step.direction,
                 scope.namespace,
-                tuple(sorted(source.ruleset.source for source in scope.sources)),
+                tuple(sorted(source.ruleset.source for source in scope.sources())),
                 tuple(sorted(scope.ports)),
             )
             for scope in self._scopes.living

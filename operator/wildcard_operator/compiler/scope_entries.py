@@ -1,78 +1,97 @@
 # SPDX-License-Identifier: Apache-2.0
 """The entries of every scope: what each source in it comes to, and its default deny.
 
-Only what changed is worked out again, as (scope, source): a source that changed, a scope that took one in
-or let one go, a peer whose class prefixes are others, ranks that had to be spread anew.
+A source comes to the same in every scope, so that is worked out once, and again only where it changed, a peer
+has other class prefixes, or ranks were spread anew. Only what asks for named ports of the scope's own pods
+is worked out for each scope.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import defaultdict
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from wildcard_operator.compiler.config import FAILSAFE
 from wildcard_operator.compiler.expand import ANY_PORTS, Place, expand
-from wildcard_operator.compiler.peer_selectors import ALL_PODS
-from wildcard_operator.compiler.ranks import Name, RankList
-from wildcard_operator.compiler.scopes import HOST, POLICY, Scope, ScopeTable, Source
+from wildcard_operator.compiler.scopes import HOST, HOST_STEPS, POD_STEPS, POLICY, Scope, Source, Step
 from wildcard_operator.model.entries import (
     ANY_CLASS,
-    PLACE_BITS,
-    PLACES,
+    NO_SCOPE,
     PRIORITY_DEFAULT_DENY,
+    Entries,
     Entry,
     RuleKind,
     RuleName,
+    ScopeRows,
 )
-from wildcard_operator.model.net import FAMILIES, Action, Direction
-from wildcard_operator.model.rulesets import AnyPeer, Block, Mode, Pods, RuleSet
+from wildcard_operator.model.net import FAMILIES, Action
+from wildcard_operator.model.rulesets import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from wildcard_operator.compiler.peers import PeerTable
+    from wildcard_operator.compiler.registration import Registration
     from wildcard_operator.compiler.rule_ids import RuleIds
-    from wildcard_operator.model.rulesets import Rule
+    from wildcard_operator.compiler.scope_table import ScopeTable
+    from wildcard_operator.compiler.scopes import Bundle
+    from wildcard_operator.model.addresssets import NamedPort
+    from wildcard_operator.model.rulesets import Pods
 
 DEFAULT_DENY_RULE = "default-deny"
 
-_AskedName = tuple[Pods, str, int]
-_RuleKey = tuple[Direction, str]
-_ListKey = tuple[int, str]
+Rows = tuple[Entry, ...]
+"""Entries of no scope."""
 
 
-@dataclass(slots=True)
-class _InForce:
-    """What a source in some scope has taken from the tables that it shares with others."""
+class _Changes:
+    """Entries that come and go, by scope; those that do both are left out in the end."""
 
-    ruleset: RuleSet
-    peers: frozenset[Pods]
-    names: frozenset[_AskedName]
-    ranks: tuple[Name, ...]
-    ids: dict[_RuleKey, int] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self._added: dict[int, list[Rows]] = defaultdict(list)
+        self._removed: dict[int, list[Rows]] = defaultdict(list)
 
-    def place(self) -> tuple[object, ...]:
-        """What its order among others follows from."""
-        return _list_key(self.ruleset), self.ranks
+    def add(self, scope: Scope, rows: Rows) -> None:
+        if rows:
+            self._added[scope.number].append(rows)
 
-    def selectors(self) -> frozenset[Pods]:
-        """Peers whose classes its entries depend on."""
-        return self.peers | {selector for selector, _, _ in self.names}
+    def remove(self, scope: Scope, rows: Rows) -> None:
+        if rows:
+            self._removed[scope.number].append(rows)
+
+    def replace(self, scope: Scope, old: Rows, new: Rows) -> None:
+        self.remove(scope, old)
+        self.add(scope, new)
+
+    def entries(self) -> tuple[Entries, Entries]:
+        """Added and removed."""
+        for scope in self._added.keys() & self._removed.keys():
+            come = set(chain.from_iterable(self._added[scope]))
+            gone = set(chain.from_iterable(self._removed[scope]))
+            self._added[scope], self._removed[scope] = [tuple(come - gone)], [tuple(gone - come)]
+        return _entries(self._added), _entries(self._removed)
+
+
+def _entries(by_scope: dict[int, list[Rows]]) -> Entries:
+    return Entries(
+        tuple(ScopeRows(scope, rows) for scope, parts in by_scope.items() for rows in parts if rows)
+    )
 
 
 class ScopeEntries:
-    """Entries by scope and source."""
+    """Entries by source, and by scope where they differ, as of the last delta."""
 
-    def __init__(self, scopes: ScopeTable, peers: PeerTable, ids: RuleIds) -> None:
+    def __init__(
+        self, scopes: ScopeTable, peers: PeerTable, registration: Registration, ids: RuleIds
+    ) -> None:
         self._scopes = scopes
         self._peers = peers
+        self._registration = registration
         self._ids = ids
-        self._in_force: dict[Source, _InForce] = {}
-        self._users: dict[Pods, dict[Source, None]] = {}
-        self._ranks: dict[_ListKey, RankList] = {}
-        self._in_list: dict[_ListKey, dict[Source, None]] = {}
-        self._entries: dict[Scope, dict[Source | None, frozenset[Entry]]] = {}
-        self._deny_ids: dict[Scope, int] = {}
+        self._alike: dict[Step, dict[Source, Rows]] = {step: {} for step in POD_STEPS + HOST_STEPS}
+        self._named: dict[Scope, dict[Source, Rows]] = {}
+        self._compiled: dict[tuple[Source, frozenset[NamedPort]], Rows] = {}
+        self._denies: dict[Scope, tuple[int, Rows]] = {}
         self._families: frozenset[int] = frozenset()
 
     def set_families(self, families: frozenset[int]) -> None:
@@ -83,226 +102,134 @@ class ScopeEntries:
         self._families = families
         for scope in self._scopes.living:
             if scope.step.layer != HOST:
-                self._scopes.dirty.update((scope, source) for source in scope.sources)
-                if scope in self._deny_ids:
-                    self._scopes.born.add(scope)
+                self._scopes.dirty.update(scope.sources())
+                self._scopes.born.add(scope)
 
-    def register(self) -> None:
-        """Let sources that came into their first scope ask for peers, and those without any let go."""
-        touched, self._scopes.touched = self._scopes.touched, set()
-        unranked: dict[_ListKey, list[Source]] = {}
-        for source in sorted(touched, key=lambda source: source.name):
-            before = self._in_force.get(source)
-            if before is not None and before.ruleset is source.ruleset and source.scopes:
-                continue
-            now = self._take(source) if source.scopes else None
-            if before is not None:
-                self._give_back(source, before, now)
-            if now is not None and (before is None or before.place() != now.place()):
-                unranked.setdefault(_list_key(now.ruleset), []).append(source)
-        for key, sources in unranked.items():
-            self._rank(key, sources)
-
-    def refresh(self, changed: Iterable[Pods]) -> tuple[set[Entry], set[Entry]]:
+    def refresh(self, changed: Iterable[Pods]) -> tuple[Entries, Entries]:
         """Entries added and removed since the last call; `changed` are peers with other class prefixes."""
         for peer in changed:
-            for source in self._users.get(peer, ()):
-                self._scopes.dirty.update((scope, source) for scope in source.scopes)
-        added: set[Entry] = set()
-        removed: set[Entry] = set()
-        for scope in self._scopes.take_dead():
-            for entries in self._entries.pop(scope, {}).values():
-                removed |= entries
-            self._release_deny(scope)
-        for scope in self._scopes.born:
-            if scope in self._scopes.living and scope.step.layer == POLICY:
-                self._replace(scope, None, self._default_deny(scope), added, removed)
-        self._scopes.born.clear()
-        while self._scopes.dirty:
-            scope, source = self._scopes.dirty.pop()
-            if scope in self._scopes.living:
-                entries = self._compile(scope, source) if source in scope.sources else frozenset()
-                self._replace(scope, source, entries, added, removed)
-        both = added & removed
-        return added - both, removed - both
+            self._scopes.dirty.update(self._registration.users(peer))
+        changes = _Changes()
+        self._refresh_denies(changes)
+        for bundle in self._scopes.moved:
+            for scope in bundle.told - bundle.scopes:
+                changes.remove(scope, self._rows_in(bundle, scope))
+                self._forget_named(bundle, scope)
+        for source in self._scopes.dirty:
+            self._refresh_source(source, changes)
+        for bundle in self._scopes.moved:
+            for scope in bundle.scopes - bundle.told:
+                changes.add(scope, self._rows_in(bundle, scope))
+            if not bundle.scopes:
+                for source in bundle.sources:
+                    self._alike[bundle.step].pop(source, None)
+        self._scopes.dirty.clear()
+        self._scopes.settle()
+        self._compiled.clear()
+        return changes.entries()
 
     def all(self) -> frozenset[Entry]:
         """All entries, as of the last `refresh`."""
-        return frozenset(
-            entry for sources in self._entries.values() for part in sources.values() for entry in part
+        denies = (ScopeRows(scope.number, rows) for scope, (_, rows) in self._denies.items())
+        allows = (
+            ScopeRows(scope.number, self._rows_in(bundle, scope))
+            for bundle in self._scopes.bundles
+            for scope in bundle.told
         )
+        return frozenset(Entries((*denies, *allows)))
 
-    def _replace(
-        self,
-        scope: Scope,
-        source: Source | None,
-        entries: frozenset[Entry],
-        added: set[Entry],
-        removed: set[Entry],
-    ) -> None:
-        of_scope = self._entries.setdefault(scope, {})
-        old = of_scope.pop(source, frozenset())
-        if entries:
-            of_scope[source] = entries
-        added |= entries - old
-        removed |= old - entries
+    def _refresh_source(self, source: Source, changes: _Changes) -> None:
+        """Work a source out again; the scopes that it comes to or leaves are seen to elsewhere."""
+        for step, bundle in source.bundles.items():
+            bundle.rows = None
+            staying = bundle.told & bundle.scopes
+            before = {scope: self._rows_of(source, scope) for scope in staying}
+            self._alike[step].pop(source, None)
+            for scope in bundle.told:
+                self._named.get(scope, {}).pop(source, None)
+            for scope in staying:
+                changes.replace(scope, before[scope], self._rows_of(source, scope))
 
-    def _compile(self, scope: Scope, source: Source) -> frozenset[Entry]:
-        """A source in a scope: as in another one but for the number, where it is compiled there already."""
-        twin = next((other for other in source.scopes if self._is_twin(other, scope, source)), None)
-        if twin is None:
-            return self._expand(scope, source)
-        entries = self._entries[twin].get(source, frozenset())
-        return frozenset(Entry._make((entry[0], scope.number, *entry[2:])) for entry in entries)
+    def _rows_in(self, bundle: Bundle, scope: Scope) -> Rows:
+        if bundle.rows is not None:
+            return bundle.rows
+        alike = self._alike[scope.step]
+        for source in bundle.sources.difference(alike):
+            self._rows_of(source, scope)
+        if bundle.sources.difference(alike):
+            return tuple(row for source in bundle.sources for row in self._rows_of(source, scope))
+        bundle.rows = tuple(chain.from_iterable(map(alike.__getitem__, bundle.sources)))
+        return bundle.rows
 
-    def _is_twin(self, other: Scope, scope: Scope, source: Source) -> bool:
-        return (
-            other is not scope
-            and other.step is scope.step
-            and other in self._entries
-            and (other, source) not in self._scopes.dirty
-            and (not source.names_at(scope.step) or other.ports == scope.ports)
-        )
+    def _rows_of(self, source: Source, scope: Scope) -> Rows:
+        rows = self._alike[scope.step].get(source)
+        if rows is None:
+            rows = self._named.get(scope, {}).get(source)
+        if rows is None:
+            rows = self._compile(source, scope)
+            if source.names_at(scope.step):
+                self._named.setdefault(scope, {})[source] = rows
+            else:
+                self._alike[scope.step][source] = rows
+        return rows
 
-    def _expand(self, scope: Scope, source: Source) -> frozenset[Entry]:
-        in_force = self._in_force[source]
-        ruleset = in_force.ruleset
-        ranks = self._ranks[_list_key(ruleset)]
+    def _forget_named(self, bundle: Bundle, scope: Scope) -> None:
+        named = self._named.get(scope, {})
+        for source in bundle.sources.intersection(named):
+            del named[source]
+        if not named:
+            self._named.pop(scope, None)
+
+    def _compile(self, source: Source, scope: Scope) -> Rows:
+        """A source in a scope; once where scopes have the same named ports."""
+        names = source.names_at(scope.step)
+        if not names:
+            return self._expand(source, scope)
+        rows = self._compiled.get((source, scope.ports))
+        if rows is None:
+            rows = self._compiled[source, scope.ports] = self._expand(source, scope)
+        return rows
+
+    def _expand(self, source: Source, scope: Scope) -> Rows:
+        ruleset = source.ruleset
         families = FAMILIES if scope.step.layer == HOST else sorted(self._families)
-        entries: set[Entry] = set()
-        for rule in ruleset.rules:
-            if rule.direction is not scope.step.direction:
-                continue
-            rank = ranks[in_force.ranks[rule.place >> PLACE_BITS]] if in_force.ranks else 0
+        rows: dict[Entry, None] = {}
+        for rule, order, rule_id in self._registration.placed(source, scope.step.direction):
             place = Place(
-                scope=scope.number,
                 priority=ruleset.priority,
-                order=rank << PLACE_BITS | rule.place % PLACES,
-                rule_id=in_force.ids[rule.direction, rule.id],
+                order=order,
+                rule_id=rule_id,
                 audit=ruleset.mode is Mode.AUDIT,
                 families=families,
                 ports=tuple(sorted(scope.ports)),
             )
-            entries.update(expand(rule, place, self._peers))
-        return frozenset(entries)
+            rows.update(dict.fromkeys(expand(rule, place, self._peers)))
+        return tuple(rows)
 
-    def _default_deny(self, scope: Scope) -> frozenset[Entry]:
-        """The end of every policy scope: all that no rule allowed."""
-        rule_id = self._deny_ids.get(scope)
-        if rule_id is None:
-            name = RuleName(
-                RuleKind.DEFAULT_DENY,
-                scope.namespace,
-                "",
-                DEFAULT_DENY_RULE,
-                scope.step.direction,
-                Action.DROP,
-            )
-            rule_id = self._deny_ids[scope] = self._ids.take(name)
-        return frozenset(
-            Entry(
-                family, scope.number, *ANY_CLASS, 0, 0, 0, 0, *ANY_PORTS, *ANY_PORTS, None, 0, 0,
-                PRIORITY_DEFAULT_DENY, 0, Action.DROP, rule_id, audit=False,
-            )
-            for family in self._families
-        )  # fmt: skip
+    def _refresh_denies(self, changes: _Changes) -> None:
+        """Every policy scope ends with what drops all that no rule allowed."""
+        for scope in self._scopes.take_dead():
+            if scope in self._denies:
+                rule_id, rows = self._denies.pop(scope)
+                changes.remove(scope, rows)
+                self._ids.give_back(rule_id)
+        for scope in self._scopes.born:
+            if scope.step.layer == POLICY:
+                rule_id, before = self._denies.get(scope) or (self._deny_id(scope), ())
+                rows = tuple(_default_deny(family, rule_id) for family in sorted(self._families))
+                self._denies[scope] = rule_id, rows
+                changes.replace(scope, before, rows)
+        self._scopes.born.clear()
 
-    def _release_deny(self, scope: Scope) -> None:
-        rule_id = self._deny_ids.pop(scope, None)
-        if rule_id is not None:
-            self._ids.give_back(rule_id)
-
-    def _take(self, source: Source) -> _InForce:
-        ruleset = source.ruleset
-        now = _InForce(ruleset, _peers_of(ruleset), _names_of(ruleset), _rank_names(source.name, ruleset))
-        now.ids = {
-            (rule.direction, rule.id): self._ids.take(_rule_name(ruleset, rule)) for rule in ruleset.rules
-        }
-        for selector in now.peers:
-            self._peers.use(selector)
-        for name in now.names:
-            self._peers.use_name(*name)
-        for selector in now.selectors():
-            self._users.setdefault(selector, {})[source] = None
-        self._in_force[source] = now
-        return now
-
-    def _give_back(self, source: Source, before: _InForce, now: _InForce | None) -> None:
-        for name in before.names:
-            self._peers.unuse_name(*name)
-        for selector in before.peers:
-            self._peers.unuse(selector)
-        for selector in before.selectors() - (frozenset() if now is None else now.selectors()):
-            del self._users[selector][source]
-            if not self._users[selector]:
-                del self._users[selector]
-        for number in before.ids.values():
-            self._ids.give_back(number)
-        if now is None or before.place() != now.place():
-            self._unrank(source, before)
-        if now is None:
-            del self._in_force[source]
-
-    def _rank(self, key: _ListKey, sources: list[Source]) -> None:
-        """Give sources their place among those of one priority; others may have to be numbered anew."""
-        neighbours = self._in_list.setdefault(key, {})
-        names = [name for source in sources for name in self._in_force[source].ranks]
-        if self._ranks.setdefault(key, RankList()).add(names):
-            for other in neighbours:
-                self._scopes.dirty.update((scope, other) for scope in other.scopes)
-        neighbours.update(dict.fromkeys(sources))
-
-    def _unrank(self, source: Source, before: _InForce) -> None:
-        key = _list_key(before.ruleset)
-        self._ranks[key].remove(before.ranks)
-        del self._in_list[key][source]
-        if not self._in_list[key]:
-            del self._in_list[key], self._ranks[key]
+    def _deny_id(self, scope: Scope) -> int:
+        name = RuleName(
+            RuleKind.DEFAULT_DENY, scope.namespace, "", DEFAULT_DENY_RULE, scope.step.direction, Action.DROP
+        )
+        return self._ids.take(name)
 
 
-def _list_key(ruleset: RuleSet) -> _ListKey:
-    """Those that names sort among one another: of one priority, and of one namespace as scopes are."""
-    return ruleset.priority, ruleset.source.namespace
-
-
-def _rank_names(name: str, ruleset: RuleSet) -> tuple[Name, ...]:
-    """One a thousand rules; none for failsafe ports, which stand above all that have a rank."""
-    if ruleset.source.kind == FAILSAFE:
-        return ()
-    last = max((rule.place for rule in ruleset.rules), default=0)
-    return tuple((ruleset.source.name, name, part) for part in range((last >> PLACE_BITS) + 1))
-
-
-def _peers_of(ruleset: RuleSet) -> frozenset[Pods]:
-    """Selectors that a RuleSet has as peers. Where only named ports of egress are asked for, these say it
-    all."""
-    return frozenset(
-        peer
-        for rule in ruleset.rules
-        if rule.direction is Direction.INGRESS
-        or rule.traffic is None
-        or any(traffic.destination_ports or not traffic.names for traffic in rule.traffic)
-        for peer in rule.peers
-        if isinstance(peer, Pods)
-    )
-
-
-def _names_of(ruleset: RuleSet) -> frozenset[_AskedName]:
-    """Named ports that egress rules ask of their peers."""
-    return frozenset(
-        (ALL_PODS if isinstance(peer, AnyPeer) else peer, name, traffic.protocol)
-        for rule in ruleset.rules
-        if rule.direction is Direction.EGRESS
-        for traffic in rule.traffic or ()
-        if traffic.protocol is not None
-        for name in traffic.names
-        for peer in rule.peers
-        if not isinstance(peer, Block)
-    )
-
-
-def _rule_name(ruleset: RuleSet, rule: Rule) -> RuleName:
-    source = ruleset.source
-    return RuleName(
-        RuleKind(source.kind), source.namespace, source.name, rule.id, rule.direction, rule.action
-    )
+def _default_deny(family: int, rule_id: int) -> Entry:
+    return Entry(
+        family, NO_SCOPE, *ANY_CLASS, 0, 0, 0, 0, *ANY_PORTS, *ANY_PORTS, None, 0, 0,
+        PRIORITY_DEFAULT_DENY, 0, Action.DROP, rule_id, audit=False,
+    )  # fmt: skip

@@ -1,21 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scopes: a number for "this set of policies (or filters), at this step", and what these are made of."""
+"""What scopes are made of: sources (policies or filters) at a step, in bundles that scopes share.
+
+A scope is a number for "this set of sources, at this step". Sources that are in the very same scopes form a
+bundle, and a scope is a set of bundles: however many policies select all pods of a namespace, a scope that
+one more policy splits off shares them as one.
+"""
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from wildcard_operator.model.entries import SCOPE_SPACE_SHIFT, ScopeSpace
+from wildcard_operator.model.entries import ScopeSpace
 from wildcard_operator.model.net import Direction
 from wildcard_operator.model.rulesets import Nodes, RuleSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from wildcard_operator.model.addresssets import NamedPort
+    from wildcard_operator.model.entries import Entry
     from wildcard_operator.model.errors import ObjectRef
 
 PortName = tuple[str, int]
@@ -58,14 +64,14 @@ class Source:
     """A RuleSet on this node; the object stays the same while the RuleSet of this name changes.
 
     Attributes:
-        scopes: Those that it is in.
+        bundles: Where it is, by step.
         steps: Where its rules are looked up. What isolates is a policy, whatever its kind.
         port_names: Named ports that its ingress rules ask of the selected pods themselves.
     """
 
     name: str
     ruleset: RuleSet
-    scopes: set[Scope] = field(default_factory=set)
+    bundles: dict[Step, Bundle] = field(default_factory=dict)
     steps: frozenset[Step] = frozenset()
     port_names: frozenset[PortName] = frozenset()
 
@@ -86,6 +92,16 @@ class Source:
         """Named ports that it asks of the scope's own pods: those who receive have them."""
         return self.port_names if step is POLICY_INGRESS else frozenset()
 
+    def scopes_at(self, step: Step) -> list[Scope]:
+        """The scopes of a step that it is in."""
+        bundle = self.bundles.get(step)
+        return [] if bundle is None else list(bundle.scopes)
+
+    @property
+    def in_force(self) -> bool:
+        """Whether it is in any scope."""
+        return any(bundle.scopes for bundle in self.bundles.values())
+
 
 def _steps(ruleset: RuleSet) -> set[Step]:
     if isinstance(ruleset.subject, Nodes):
@@ -98,24 +114,42 @@ def _steps(ruleset: RuleSet) -> set[Step]:
 
 
 @dataclass(eq=False, slots=True)
+class Bundle:
+    """Sources that are in the same scopes of one step.
+
+    Attributes:
+        told: The scopes that they were in when the last delta was made.
+        rows: What their entries are, kept by `ScopeEntries`; None where that is not known.
+    """
+
+    step: Step
+    sources: set[Source]
+    scopes: set[Scope] = field(default_factory=set)
+    told: frozenset[Scope] = frozenset()
+    rows: tuple[Entry, ...] | None = None
+
+
+@dataclass(eq=False, slots=True)
 class Scope:
     """What some pods (or interfaces) of the node have in common at one step.
 
     Attributes:
         namespace: Of the pods, for policies; "" for filters, which pods of several namespaces share.
-        fingerprint: Of `sources`: equal sets have equal ones.
+        fingerprint: Of the sources: equal sets have equal ones.
         port_names: Named ports that sources ask of the pods themselves, with the number of sources.
         ports: What these pods have under those names: pods that differ in it don't share a scope.
+        size: How many sources there are.
         holders: The profiles that have it, or the names of interfaces.
     """
 
     number: int
     step: Step
     namespace: str
-    sources: set[Source]
     fingerprint: int
     port_names: Counter[PortName]
     ports: frozenset[NamedPort]
+    bundles: set[Bundle] = field(default_factory=set)
+    size: int = 0
     holders: set[Any] = field(default_factory=set)
 
     @property
@@ -123,50 +157,49 @@ class Scope:
         """Scopes with different ones differ; with the same one they mostly don't."""
         return self.step, self.namespace, self.fingerprint, self.ports
 
+    def sources(self) -> Iterator[Source]:
+        """What it is made of."""
+        return chain.from_iterable(bundle.sources for bundle in self.bundles)
+
 
 class Choice:
-    """A set of sources, mostly that of a scope with one more or one less: told apart without being copied."""
+    """A set of sources, mostly that of a scope with one more or one less: told apart without being listed.
 
-    def __init__(self, base: set[Source], source: Source | None = None, *, add: bool = False) -> None:
-        self._base = base
-        self._source = source
-        self._add = add
-        self.fingerprint = 0
+    The scope must not change meanwhile. `added` are not among its sources, `removed` are.
+    """
 
-    @classmethod
-    def of(cls, sources: set[Source]) -> Choice:
-        """Just these."""
-        choice = cls(sources)
-        for source in sources:
-            choice.fingerprint ^= hash(source.name)
-        return choice
-
-    @classmethod
-    def changed(cls, scope: Scope | None, source: Source | None, *, add: bool) -> Choice:
-        """Those of a scope, with a source (or without it); the scope must not change meanwhile."""
-        choice = cls(set() if scope is None else scope.sources, source, add=add)
-        choice.fingerprint = 0 if scope is None else scope.fingerprint
-        if source is not None:
-            choice.fingerprint ^= hash(source.name)
-        return choice
+    def __init__(
+        self, base: Scope | None, added: Iterable[Source] = (), removed: Iterable[Source] = ()
+    ) -> None:
+        self.base = base
+        self.added = set(added)
+        self.removed = set(removed)
+        self.fingerprint = 0 if base is None else base.fingerprint
+        for source in self.added | self.removed:
+            self.fingerprint ^= hash(source.name)
 
     def __len__(self) -> int:
-        return len(self._base) + (0 if self._source is None else 1 if self._add else -1)
+        return (0 if self.base is None else self.base.size) + len(self.added) - len(self.removed)
 
-    def equals(self, sources: set[Source]) -> bool:
-        """Whether these are the same."""
-        if self._source is None:
-            return sources is self._base or sources == self._base
-        if len(sources) != len(self) or (self._source in sources) != self._add:
+    def port_names(self, step: Step) -> Counter[PortName]:
+        """Named ports that these sources ask of the pods themselves, with the number of sources."""
+        names = Counter() if self.base is None else Counter(self.base.port_names)
+        names.update(name for source in self.added for name in source.names_at(step))
+        return names - Counter(name for source in self.removed for name in source.names_at(step))
+
+    def equals(self, scope: Scope) -> bool:
+        """Whether these are the sources of a scope: what both have in common as bundles is not looked at."""
+        if scope is self.base:
+            return not self.added and not self.removed
+        if len(self) != scope.size:
             return False
-        return self._base <= sources if self._add else sources <= self._base
+        ours = set() if self.base is None else self.base.bundles
+        mine = _sources(ours - scope.bundles)
+        return (mine | self.added) - self.removed == _sources(scope.bundles - ours)
 
-    def all(self) -> set[Source]:
-        """The set itself, one's own."""
-        sources = set(self._base)
-        if self._source is not None:
-            (sources.add if self._add else sources.discard)(self._source)
-        return sources
+
+def _sources(bundles: Iterable[Bundle]) -> set[Source]:
+    return set(chain.from_iterable(bundle.sources for bundle in bundles))
 
 
 class ScopeView(NamedTuple):
@@ -178,117 +211,6 @@ class ScopeView(NamedTuple):
     namespace: str
     sources: tuple[ObjectRef, ...]
     ports: tuple[NamedPort, ...]
-
-
-class ScopeTable:
-    """The scopes of a node, and which of them have to be compiled again."""
-
-    def __init__(self) -> None:
-        self._by_signature: dict[tuple[object, ...], list[Scope]] = {}
-        self._next = dict.fromkeys(ScopeSpace, 1)
-        self._free: dict[ScopeSpace, list[int]] = {space: [] for space in ScopeSpace}
-        self.living: set[Scope] = set()
-        self.dead: set[Scope] = set()
-        self.born: set[Scope] = set()
-        self.touched: set[Source] = set()
-        self.dirty: set[tuple[Scope, Source]] = set()
-
-    def find(self, step: Step, namespace: str, chosen: Choice, ports: frozenset[NamedPort]) -> Scope | None:
-        """The scope of exactly this, if there is one."""
-        candidates = self._by_signature.get((step, namespace, chosen.fingerprint, ports), ())
-        return next((scope for scope in candidates if chosen.equals(scope.sources)), None)
-
-    def create(self, step: Step, namespace: str, chosen: Choice, ports: frozenset[NamedPort]) -> Scope:
-        """A new scope; nothing holds it yet."""
-        sources = chosen.all()
-        names = Counter(name for source in sources for name in source.names_at(step))
-        number = self._number(step.space)
-        scope = Scope(number, step, namespace, sources, chosen.fingerprint, names, ports)
-        self.living.add(scope)
-        self.born.add(scope)
-        self.touched |= sources
-        self._file(scope)
-        for source in sources:
-            source.scopes.add(scope)
-            self.dirty.add((scope, source))
-        return scope
-
-    def release(self, scope: Scope, holder: object) -> None:
-        """One holder less; without any the scope is gone."""
-        scope.holders.discard(holder)
-        if scope.holders:
-            return
-        self._unfile(scope)
-        self.living.discard(scope)
-        self.born.discard(scope)
-        self.dead.add(scope)
-        self.touched |= scope.sources
-        for source in scope.sources:
-            source.scopes.discard(scope)
-            self.dirty.discard((scope, source))
-
-    def change(self, scope: Scope, source: Source, *, add: bool) -> None:
-        """Put a source in a scope or take it out; all who hold the scope go along."""
-        self._unfile(scope)
-        names = source.names_at(scope.step)
-        if add:
-            scope.sources.add(source)
-            source.scopes.add(scope)
-            scope.port_names.update(names)
-            self.dirty.add((scope, source))
-        else:
-            scope.sources.discard(source)
-            source.scopes.discard(scope)
-            scope.port_names = scope.port_names - Counter(names)
-            self.dirty.add((scope, source))
-        scope.fingerprint ^= hash(source.name)
-        self.touched.add(source)
-        self._file(scope)
-
-    def set_ports(self, scope: Scope, ports: frozenset[NamedPort]) -> None:
-        """The named ports of a scope's pods resolve otherwise, perhaps."""
-        if ports == scope.ports:
-            return
-        changed = {(port.name, port.protocol) for port in scope.ports ^ ports}
-        self._unfile(scope)
-        scope.ports = ports
-        self._file(scope)
-        for source in scope.sources:
-            if changed & source.names_at(scope.step):
-                self.dirty.add((scope, source))
-
-    def changed(self, source: Source) -> None:
-        """The rules of a source are others."""
-        self.touched.add(source)
-        self.dirty.update((scope, source) for scope in source.scopes)
-
-    def recount(self, scope: Scope) -> None:
-        """Take the named ports of a scope from its sources again: one of them was changed."""
-        scope.port_names = Counter(n for source in scope.sources for n in source.names_at(scope.step))
-
-    def take_dead(self) -> set[Scope]:
-        """Scopes gone since the last call; their numbers are free from now on."""
-        dead, self.dead = self.dead, set()
-        for scope in dead:
-            heapq.heappush(self._free[scope.step.space], scope.number & ((1 << SCOPE_SPACE_SHIFT) - 1))
-        return dead
-
-    def _number(self, space: ScopeSpace) -> int:
-        if self._free[space]:
-            place = heapq.heappop(self._free[space])
-        else:
-            place = self._next[space]
-            self._next[space] += 1
-        return space << SCOPE_SPACE_SHIFT | place
-
-    def _file(self, scope: Scope) -> None:
-        self._by_signature.setdefault(scope.signature, []).append(scope)
-
-    def _unfile(self, scope: Scope) -> None:
-        filed = self._by_signature[scope.signature]
-        filed.remove(scope)
-        if not filed:
-            del self._by_signature[scope.signature]
 
 
 def ports_under(names: Counter[PortName], ports: Iterable[NamedPort]) -> frozenset[NamedPort]:

@@ -8,7 +8,7 @@ move the same way, the scope changes in their stead and keeps its number.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,9 +17,9 @@ from wildcard_operator.compiler.scopes import (
     NO_PORTS,
     POD_STEPS,
     POLICY,
+    POLICY_INGRESS,
     Choice,
     Scope,
-    ScopeTable,
     Source,
     Step,
     ports_under,
@@ -28,8 +28,10 @@ from wildcard_operator.model.objects import namespace_of
 from wildcard_operator.model.rulesets import Nodes, Pods
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Iterable, Iterator
 
+    from wildcard_operator.compiler.scope_table import ScopeTable
     from wildcard_operator.compiler.scopes import PortName
     from wildcard_operator.model.addresssets import NamedPort
     from wildcard_operator.model.objects import Labels, Namespace, Pod
@@ -103,7 +105,7 @@ class Selection:
         self._file(source)
         self._scopes.changed(source)
         if source.port_names != names:
-            for scope in [scope for scope in source.scopes if scope.step.layer == POLICY]:
+            for scope in source.scopes_at(POLICY_INGRESS):
                 self._scopes.recount(scope)
                 self._change(scope.step, scope, list(scope.holders))
         self._reconcile(source, self._selected(source))
@@ -137,8 +139,8 @@ class Selection:
             for step in source.steps:
                 sources.setdefault(step, set()).add(source)
         for step, chosen in sources.items():
-            names = Counter(name for source in chosen for name in source.names_at(step))
-            self._put([profile], step, Choice.of(chosen), ports_under(names, profile.ports))
+            choice = Choice(None, added=chosen)
+            self._put([profile], step, choice, ports_under(choice.port_names(step), profile.ports))
 
     def _selecting(self, profile: Profile) -> Iterator[Source]:
         own = self._own.get(profile.namespace)
@@ -166,7 +168,7 @@ class Selection:
         """Let a source in where it selects, and out where it does not."""
         wanted = set(selected)
         for step in POD_STEPS:
-            there = [scope for scope in source.scopes if scope.step is step]
+            there = source.scopes_at(step)
             if not there and step not in source.steps:
                 continue
             has = {profile for scope in there for profile in scope.holders}
@@ -192,12 +194,9 @@ class Selection:
     ) -> None:
         """Profiles that hold `scope` need one with (or without) a source; or with other ports, if none is
         given."""
-        chosen = Choice.changed(scope, source, add=add)
-        names = Counter() if scope is None else Counter(scope.port_names)
-        if source is not None:
-            asked = Counter(source.names_at(step))
-            names = names + asked if add else names - asked
-        for ports, group in _by_ports(names, profiles).items():
+        one = () if source is None else (source,)
+        chosen = Choice(scope, added=one) if add else Choice(scope, removed=one)
+        for ports, group in _by_ports(chosen.port_names(step), profiles).items():
             if scope is not None and self._stays(scope, group, chosen, ports):
                 if source is not None:
                     self._scopes.change(scope, source, add=add)

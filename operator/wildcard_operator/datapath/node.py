@@ -29,7 +29,7 @@ from wildcard_operator.model.net import FAMILIES, Address
 from wildcard_operator.wildcardmap.libbpf import LoadError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Iterable, Mapping
 
     from wildcard_operator.datapath.host import HostNetwork
     from wildcard_operator.datapath.maps import NodeMaps
@@ -244,7 +244,7 @@ class NodeDatapath:
         for rule in rules:
             self._maps.drop_name(rule)
 
-    def _change_rules(self, batch: GroupBatch, removed: Collection[Entry], added: Collection[Entry]) -> None:
+    def _change_rules(self, batch: GroupBatch, removed: Iterable[Entry], added: Iterable[Entry]) -> None:
         for entry in removed:
             changes = batch.on(self._maps.rules[entry.family])
             changes.delete(encode.rule(entry), priority=entry.priority, order=entry.order)

@@ -58,7 +58,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from wildcard_operator.model.net import Action, Address, Direction, Prefix
 
@@ -76,6 +76,7 @@ PLACES: Final = 1 << PLACE_BITS
 POD_CLASS_BIT: Final = 1 << 31
 ANY_POD: Final = (POD_CLASS_BIT, 1)
 ANY_CLASS: Final = (0, 0)
+NO_SCOPE: Final = 0
 
 
 class ScopeSpace(enum.IntEnum):
@@ -233,6 +234,29 @@ class Condition:
     message: str
 
 
+class ScopeRows(NamedTuple):
+    """Entries of one scope. They say `NO_SCOPE`, as other scopes may have the very same objects."""
+
+    scope: int
+    rows: Sequence[Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """Entries by scope. They are made as they are asked for: naming a scope with the rules of ten thousand
+    policies costs nothing."""
+
+    parts: tuple[ScopeRows, ...] = ()
+
+    def __len__(self) -> int:
+        return sum(len(rows) for _, rows in self.parts)
+
+    def __iter__(self) -> Iterator[Entry]:
+        for scope, rows in self.parts:
+            for row in rows:
+                yield Entry._make((row[0], scope, *row[2:]))
+
+
 @dataclass(frozen=True, slots=True)
 class NodeTables:
     """The whole of what a node gets. `rules` names every id that `entries` carry."""
@@ -268,8 +292,8 @@ class NodeDelta:
 
     rows_set: Mapping[Address, AddressRow] = field(default_factory=dict)
     rows_removed: tuple[Address, ...] = ()
-    entries_added: tuple[Entry, ...] = ()
-    entries_removed: tuple[Entry, ...] = ()
+    entries_added: Entries = Entries()
+    entries_removed: Entries = Entries()
     rules_added: Mapping[int, RuleName] = field(default_factory=dict)
     rules_removed: tuple[int, ...] = ()
     pods_set: Mapping[int, LocalPod] = field(default_factory=dict)
