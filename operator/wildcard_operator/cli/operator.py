@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from wildcard_operator.controller.endpoints import serving
 from wildcard_operator.controller.handlers import make_registry
 from wildcard_operator.controller.replica import Replica
-from wildcard_operator.controller.settings import Settings
+from wildcard_operator.controller.settings import PUBLISH_QPS, Settings
 from wildcard_operator.model.addresssets import DEFAULT_VOLATILE_LABELS
 from wildcard_operator.telemetry import logs
 from wildcard_operator.telemetry.operator_metrics import OperatorMetrics
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="How to reach the API server; in a pod, its service account by default.",
 )
-@click.option("--publish-qps", type=click.FloatRange(min=1), default=500.0, help="Writes a second at most.")
+@click.option(
+    "--publish-qps", type=click.FloatRange(min=1), default=PUBLISH_QPS, help="Writes a second at most."
+)
 @click.option("--metrics-port", default=8080, help="Serves /metrics and /readyz.")
 @click.option("--health-port", default=8081, help="Serves /healthz.")
 @click.option(

@@ -11,6 +11,10 @@ from wildcard_operator.model.addresssets import DEFAULT_VOLATILE_LABELS
 if TYPE_CHECKING:
     from pathlib import Path
 
+# 10,000 pods and policies are up to 20,000 objects, which are to be there within 30 seconds. A server that is
+# slower sets the pace, as few writes are under way at once.
+PUBLISH_QPS = 1000.0
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -25,7 +29,7 @@ class Settings:
     namespace: str
     identity: str
     kubeconfig: Path | None = None
-    publish_qps: float = 500.0
+    publish_qps: float = PUBLISH_QPS
     metrics_port: int = 8080
     health_port: int = 8081
     volatile_labels: frozenset[str] = DEFAULT_VOLATILE_LABELS
