@@ -251,10 +251,14 @@ class RuleArrays:
             value=np.concatenate([self.value, other.value]),
         )
 
-    def identities(self) -> list[bytes]:
+    def packed_identities(self) -> Bytes:
         """What names an entry: priority, order and rule, as bytes whose order is the total order."""
         head = np.stack([self.priority, self.order], axis=1).astype(">u4").view(np.uint8)
-        packed = np.ascontiguousarray(np.hstack([head.reshape(len(self), 8), self.low, self.high]))
+        return np.ascontiguousarray(np.hstack([head.reshape(len(self), 8), self.low, self.high]))
+
+    def identities(self) -> list[bytes]:
+        """The names of the entries."""
+        packed = self.packed_identities()
         return [row.tobytes() for row in packed] if len(self) < 32 else _void_list(packed)
 
 

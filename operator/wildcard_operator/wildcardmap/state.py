@@ -2,6 +2,7 @@
 """What a writer knows of a map beside its images, and the two ways to commit: build anew, or edit."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +55,7 @@ class MapState:
             self._roster = Roster(self.shape, self.image)
         return self._roster
 
-    def names(self) -> dict[bytes, int]:
+    def names(self) -> Mapping[bytes, int]:
         """Name of an entry -> its row."""
         return self.roster().row_of
 
@@ -113,7 +114,7 @@ class MapState:
         freed = [roster.row_of[name] for name in removed]
         for name in removed:
             roster.remove(name)
-        rows = (freed + roster.free[: -1 - len(added) : -1])[: len(added)]
+        rows = (freed + list(roster.free[: -1 - len(added) : -1]))[: len(added)]
         names = added.identities()
         records = builder.encode_rows(self.shape, added)
         new = []
