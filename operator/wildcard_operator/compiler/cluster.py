@@ -178,7 +178,7 @@ class ClusterCompiler:
     def _isolate(self, raw: Any, ref: ObjectRef, refused: RefusedError) -> None:
         """Keep what a refused policy says about whom it isolates, if that much can be read."""
         spec = raw.get("spec")
-        if not isinstance(spec, dict) or "podSelector" not in spec:
+        if not isinstance(spec, dict):
             return
         kept = {key: spec[key] for key in ("podSelector", "policyTypes") if key in spec}
         if spec.get("egress") and not spec.get("policyTypes"):

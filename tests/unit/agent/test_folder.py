@@ -135,8 +135,15 @@ def test_a_refused_object_stays_as_it_was_and_the_rest_of_its_file_goes_on(
     assert problem.message.startswith("spec.ingress[0].ports[0].endPort: ")
 
 
-def test_a_refused_policy_that_never_was_good_isolates(tmp_path: Path, source: ManifestSource) -> None:
-    write(tmp_path / "a.yaml", policy("p", ingress=[{"from": [{}]}]))
+@pytest.mark.parametrize("has_selector", [True, False])
+def test_a_refused_policy_that_never_was_good_isolates(
+    tmp_path: Path, source: ManifestSource, has_selector: bool
+) -> None:
+    """Without a podSelector too: that selects all pods of the namespace."""
+    refused = policy("p", ingress=[{"from": [{}]}])
+    if not has_selector:
+        del refused["spec"]["podSelector"]
+    write(tmp_path / "a.yaml", refused)
 
     (told,) = [e.ruleset for e in source.poll() if isinstance(e, RuleSetSet)]
     assert told.isolates
