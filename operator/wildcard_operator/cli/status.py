@@ -18,7 +18,13 @@ import click
 
 from wildcard_operator.cli.options import kubeconfig_option
 from wildcard_operator.cli.tables import console, plain_table
-from wildcard_operator.controller.status import FilterVerdict, Progress, filter_progress, policy_progress
+from wildcard_operator.controller.status import (
+    FilterVerdict,
+    Progress,
+    filter_progress,
+    listed,
+    policy_progress,
+)
 from wildcard_operator.controller.world import World, ready_agent
 from wildcard_operator.kube.api import (
     NAMESPACES,
@@ -80,6 +86,7 @@ class Line:
                 "programmed": len(self.progress.programmed),
                 "failed": len(self.progress.failed),
             },
+            "lagging": sorted([*self.progress.failed.values(), *self.progress.waiting.values()]),
             "message": self.message,
         }
 
@@ -124,9 +131,9 @@ class Picture:
 
 def _judged(progress: Progress) -> tuple[str, Progress, str]:
     if progress.failed:
-        return "Failed", progress, "; ".join(sorted(progress.failed.values()))
+        return "Failed", progress, listed("", progress.failed.values())
     if progress.waiting:
-        return "Pending", progress, f"waiting for {', '.join(sorted(progress.waiting))}"
+        return "Pending", progress, listed("waiting for", progress.waiting.values())
     return "InForce", progress, ""
 
 

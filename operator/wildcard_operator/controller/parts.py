@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from wildcard_operator.controller.settings import Settings
     from wildcard_operator.kube.api import Api
     from wildcard_operator.kube.reflector import Sink
-    from wildcard_operator.telemetry.operator_metrics import OperatorMetrics
+    from wildcard_operator.telemetry.operator_metrics import OperatorMetrics, PolicyStates
 
 log = structlog.get_logger()
 
@@ -77,7 +77,7 @@ class Parts:
         """Kind and reason of every object that can't be carried out."""
         return self.pipeline.refused()
 
-    def policies(self) -> Mapping[str, int]:
+    def policies(self) -> PolicyStates:
         """NetworkPolicies by how far they are in force."""
         return policy_states(self.pipeline.policies(), self.world)
 

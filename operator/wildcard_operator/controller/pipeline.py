@@ -143,11 +143,11 @@ class Pipeline:
             )
         return found
 
-    def policies(self) -> Iterator[tuple[ObjectRef, int | None]]:
-        """All NetworkPolicies, with the resourceVersion of the RuleSet where it is written."""
+    def policies(self) -> Iterator[tuple[RuleSet, int | None]]:
+        """The RuleSets of all NetworkPolicies, with the resourceVersion where it is written."""
         for name, ruleset in self._rulesets.items():
             if ruleset.source.kind == NETWORK_POLICY:
-                yield ruleset.source, self._publisher.version(RULE_SETS, name)
+                yield ruleset, self._publisher.version(RULE_SETS, name)
 
     def refused(self) -> list[tuple[str, str]]:
         """Kind and reason of every object that can't be carried out."""

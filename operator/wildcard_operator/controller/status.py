@@ -3,25 +3,28 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from wildcard_operator.kube.nodestate import condition_dict
+from wildcard_operator.telemetry.operator_metrics import PolicyStates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from wildcard_operator.controller.world import World
     from wildcard_operator.kube.api import Json
-    from wildcard_operator.model.errors import ObjectRef
+    from wildcard_operator.kube.nodestate import NodeReport
     from wildcard_operator.model.rulesets import RuleSet
 
 ACCEPTED = "Accepted"
 PROGRAMMED = "Programmed"
 CONFLICTED = "Conflicted"
-# A message names no more nodes than this.
+# A message names no more nodes than this, a metric no more policies.
 NAMED_NODES = 5
+NAMED_POLICIES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +51,15 @@ class Progress:
 
     Attributes:
         failed: Why it can't be, by node; sentences that begin with the node's name.
+        waiting: Why it isn't yet, likewise, where nothing was said of it.
         entries: Of the map, on the node where it takes most; counted for filters only.
     """
 
     desired: frozenset[str] = frozenset()
     programmed: frozenset[str] = frozenset()
     failed: Mapping[str, str] = field(default_factory=dict)
+    waiting: Mapping[str, str] = field(default_factory=dict)
     entries: int = 0
-
-    @property
-    def waiting(self) -> frozenset[str]:
-        """Nodes that have yet to say anything of it."""
-        return self.desired - self.programmed - self.failed.keys()
 
 
 def filter_status(name: str, verdict: FilterVerdict, world: World, previous: Json, now: str) -> Json:
@@ -87,9 +87,9 @@ def filter_status(name: str, verdict: FilterVerdict, world: World, previous: Jso
     }
 
 
-def policy_states(policies: Iterable[tuple[ObjectRef, int | None]], world: World) -> Counter[str]:
+def policy_states(policies: Iterable[tuple[RuleSet, int | None]], world: World) -> PolicyStates:
     """How many NetworkPolicies are `programmed` on all nodes with pods of their namespace, `pending`, or
-    `failed`.
+    `failed`, and on how many nodes those lag that do.
 
     `policies` come with the resourceVersion of their RuleSet, None while that isn't written. A failed one is
     in the list of exceptions of some node.
@@ -105,15 +105,30 @@ def policy_states(policies: Iterable[tuple[ObjectRef, int | None]], world: World
         namespace: min((revisions.get(node, 0) for node in nodes), default=0)
         for namespace, nodes in world.nodes_of_namespace().items()
     }
-    states: Counter[str] = Counter(programmed=0, pending=0, failed=0)
-    for source, version in policies:
+    counts: Counter[str] = Counter(programmed=0, pending=0, failed=0)
+    lagging: dict[str, list[tuple[RuleSet, int | None]]] = {"failed": [], "pending": []}
+    for ruleset, version in policies:
+        source = ruleset.source
         if (source.namespace, source.name) in failed:
-            states["failed"] += 1
+            lagging["failed"].append((ruleset, version))
         elif version is not None and version <= reached.get(source.namespace, version):
-            states["programmed"] += 1
+            counts["programmed"] += 1
         else:
-            states["pending"] += 1
-    return states
+            lagging["pending"].append((ruleset, version))
+    counts.update({state: len(found) for state, found in lagging.items()})
+    return PolicyStates(counts, _lagging_nodes(lagging, world))
+
+
+def _lagging_nodes(
+    lagging: Mapping[str, Sequence[tuple[RuleSet, int | None]]], world: World
+) -> dict[tuple[str, str, str], int]:
+    nodes = {}
+    named = ((state, *one) for state, found in lagging.items() for one in found)
+    for state, ruleset, version in itertools.islice(named, NAMED_POLICIES):
+        progress = policy_progress(ruleset, version, world)
+        if count := len(progress.failed) + len(progress.waiting):
+            nodes[ruleset.source.namespace, ruleset.source.name, state] = count
+    return nodes
 
 
 def filter_progress(name: str, verdict: FilterVerdict, world: World) -> Progress:
@@ -130,11 +145,13 @@ def filter_progress(name: str, verdict: FilterVerdict, world: World) -> Progress
                     programmed.add(node)
                 else:
                     failed[node] = f"{node}: {state.reason}: {state.message}"
-    return Progress(desired, frozenset(programmed), failed, entries)
+    return Progress(
+        desired, frozenset(programmed), failed, _waiting(desired - programmed - failed.keys(), world), entries
+    )
 
 
-def policy_progress(ruleset: RuleSet, version: int, world: World) -> Progress:
-    """How far a NetworkPolicy is in force whose RuleSet has this resourceVersion."""
+def policy_progress(ruleset: RuleSet, version: int | None, world: World) -> Progress:
+    """How far a NetworkPolicy is in force whose RuleSet has this resourceVersion; None: it isn't written."""
     source = ruleset.source
     desired = frozenset(world.nodes_for(ruleset.subject))
     programmed, failed = set(), {}
@@ -143,9 +160,33 @@ def policy_progress(ruleset: RuleSet, version: int, world: World) -> Progress:
         for one in report.exceptions:
             if (one.namespace, one.name) == (source.namespace, source.name):
                 failed[node] = f"{node}: {one.reason}: {one.message}"
-        if node not in failed and version <= report.revision:
+        if node not in failed and version is not None and version <= report.revision:
             programmed.add(node)
-    return Progress(desired, frozenset(programmed), failed)
+    return Progress(
+        desired, frozenset(programmed), failed, _waiting(desired - programmed - failed.keys(), world)
+    )
+
+
+def listed(text: str, things: Iterable[str]) -> str:
+    """A text and the first of some things, sorted."""
+    found = sorted(things)
+    more = f" and {len(found) - NAMED_NODES} more" if len(found) > NAMED_NODES else ""
+    return f"{text} {', '.join(found[:NAMED_NODES])}{more}".strip()
+
+
+def _waiting(nodes: Iterable[str], world: World) -> dict[str, str]:
+    ready = world.ready_nodes()
+    return {node: f"{node}: {_lag(world.reports.get(node), ready=node in ready)}" for node in nodes}
+
+
+def _lag(report: NodeReport | None, *, ready: bool) -> str:
+    """Why a node has yet to say that something is in force there."""
+    if not ready:
+        return "its agent is not ready"
+    if report is None:
+        return "its agent has not reported"
+    troubles = (f"{one.reason}: {one.message}" for one in report.conditions if not one.holds)
+    return next(troubles, "its agent has not come to it yet")
 
 
 def _accepted(verdict: FilterVerdict) -> tuple[bool, str, str]:
@@ -164,18 +205,13 @@ def _programmed(verdict: FilterVerdict, progress: Progress) -> tuple[bool, str, 
     if not progress.desired:
         return True, "NoNodes", "its target selects nothing on any node at present"
     if progress.failed:
-        return False, "Failed", _listed("it can't be in force on", sorted(progress.failed.values()))
+        return False, "Failed", listed("it can't be in force on", progress.failed.values())
     if progress.waiting:
-        return False, "Pending", _listed("not yet on", sorted(progress.waiting))
+        return False, "Pending", listed("not yet on", progress.waiting.values())
     return True, PROGRAMMED, f"in force on {len(progress.desired)} nodes"
 
 
 def _conflicted(verdict: FilterVerdict) -> tuple[bool, str, str]:
     if verdict.conflicts:
-        return True, "SamePriority", _listed("", list(verdict.conflicts)).strip()
+        return True, "SamePriority", listed("", verdict.conflicts)
     return False, "NoConflict", "no filter of the same priority disagrees"
-
-
-def _listed(text: str, things: list[str]) -> str:
-    more = f" and {len(things) - NAMED_NODES} more" if len(things) > NAMED_NODES else ""
-    return f"{text} {', '.join(things[:NAMED_NODES])}{more}"

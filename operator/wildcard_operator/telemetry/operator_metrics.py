@@ -13,6 +13,8 @@ wildcard_operator_publish_seconds{resource,verb}            of the write itself
 wildcard_operator_publish_errors_total{resource,verb,status}
 wildcard_operator_refused_objects{kind,reason}              policies and filters that can't be carried out
 wildcard_operator_network_policies{state}                   programmed, pending or failed, over all nodes
+wildcard_operator_network_policy_lagging_nodes{namespace,policy,state} nodes where it isn't in force as it is
+written, for up to 100 policies that are pending or failed
 wildcard_operator_nodes{state}                              ready, unready
 wildcard_operator_splitting_labels{label}                   groups of one pod that a label makes, from
 1000 on
@@ -21,6 +23,7 @@ wildcard_operator_splitting_labels{label}                   groups of one pod th
 from __future__ import annotations
 
 from collections import Counter as Tally
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -33,6 +36,19 @@ if TYPE_CHECKING:
 
 PREFIX = "wildcard_operator"
 LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyStates:
+    """How far NetworkPolicies are in force.
+
+    Attributes:
+        counts: How many are in each state.
+        lagging: Nodes that lack them, by namespace, name and state, of some that lag.
+    """
+
+    counts: Mapping[str, int]
+    lagging: Mapping[tuple[str, str, str], int]
 
 
 class OperatorState(Protocol):
@@ -62,7 +78,7 @@ class OperatorState(Protocol):
         """Kind and reason of every object that can't be carried out."""
         ...
 
-    def policies(self) -> Mapping[str, int]:
+    def policies(self) -> PolicyStates:
         """NetworkPolicies by how far they are in force."""
         ...
 
@@ -136,6 +152,7 @@ class _StateCollector:
 
     def collect(self) -> Iterable[Metric]:
         state = self._state
+        policies = state.policies()
         yield _gauge("leads", "1 where this replica publishes", (), {(): state.leads()})
         yield _gauge(
             "publish_pending", "Objects that differ from what they should be", (), {(): state.pending()}
@@ -148,11 +165,17 @@ class _StateCollector:
         for name, (text, values) in by_resource.items():
             yield _gauge(name, text, ("resource",), {(key,): value for key, value in values.items()})
         by_state = {
-            "network_policies": ("Policies by how far they are in force", state.policies()),
+            "network_policies": ("Policies by how far they are in force", policies.counts),
             "nodes": ("Nodes by whether their agent is ready", state.nodes()),
         }
         for name, (text, values) in by_state.items():
             yield _gauge(name, text, ("state",), {(key,): value for key, value in values.items()})
+        yield _gauge(
+            "network_policy_lagging_nodes",
+            "Nodes where a policy isn't in force as it is written",
+            ("namespace", "policy", "state"),
+            policies.lagging,
+        )
         yield _gauge(
             "refused_objects", "Objects that can't be carried out", ("kind", "reason"), Tally(state.refused())
         )

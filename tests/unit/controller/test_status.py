@@ -3,17 +3,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from wildcard_operator.compiler.filters import wildcard_filter
+from wildcard_operator.compiler.network_policies import network_policy
 from wildcard_operator.controller.board import notices
-from wildcard_operator.controller.status import FilterVerdict, filter_status, policy_states
+from wildcard_operator.controller.status import (
+    NAMED_POLICIES,
+    FilterVerdict,
+    filter_status,
+    policy_progress,
+    policy_states,
+)
 from wildcard_operator.controller.world import World
-from wildcard_operator.kube.nodestate import FilterState, NodeReport, PolicyException
-from wildcard_operator.model.errors import ObjectRef
+from wildcard_operator.kube.nodestate import FilterState, NodeCondition, NodeReport, PolicyException
 from wildcard_operator.model.objects import Node, Pod
+
+if TYPE_CHECKING:
+    from wildcard_operator.model.rulesets import RuleSet
 
 NOW, LATER = "2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"
 FILTER = {
@@ -119,17 +128,71 @@ def test_what_changed_is_told_once() -> None:
     assert [(notice.type, notice.reason) for notice in notices(second, refused)] == [("Warning", "Refused")]
 
 
+def policy(namespace: str, name: str) -> RuleSet:
+    metadata = {"namespace": namespace, "name": name, "generation": 1}
+    return network_policy({"metadata": metadata, "spec": {"podSelector": {"matchLabels": {"app": "web"}}}})
+
+
 def test_policies_are_counted_by_the_revisions_of_the_nodes_that_have_their_pods() -> None:
     built = world()
     built.set_report("one", NodeReport(revision=10))
     exception = PolicyException("shop", "odd", "VolatileLabel", "selects nobody")
     built.set_report("two", NodeReport(revision=20, exceptions=(exception,)))
     policies = [
-        (ObjectRef("NetworkPolicy", "shop", "old"), 10),
-        (ObjectRef("NetworkPolicy", "shop", "new"), 11),
-        (ObjectRef("NetworkPolicy", "shop", "unwritten"), None),
-        (ObjectRef("NetworkPolicy", "shop", "odd"), 5),
-        (ObjectRef("NetworkPolicy", "empty", "nowhere"), 99),
+        (policy("shop", "old"), 10),
+        (policy("shop", "new"), 11),
+        (policy("shop", "unwritten"), None),
+        (policy("shop", "odd"), 5),
+        (policy("empty", "nowhere"), 99),
     ]
 
-    assert policy_states(policies, built) == {"programmed": 2, "pending": 2, "failed": 1}
+    states = policy_states(policies, built)
+
+    assert states.counts == {"programmed": 2, "pending": 2, "failed": 1}
+    assert states.lagging == {
+        ("shop", "odd", "failed"): 1,
+        ("shop", "new", "pending"): 1,
+        ("shop", "unwritten", "pending"): 2,
+    }
+
+
+def test_only_so_many_policies_that_lag_are_named_and_failed_ones_first() -> None:
+    built = world()
+    exception = PolicyException("shop", "last", "VolatileLabel", "selects nobody")
+    built.set_report("one", NodeReport(exceptions=(exception,)))
+    policies = [(policy("shop", f"p{number}"), 1) for number in range(2 * NAMED_POLICIES)]
+
+    states = policy_states([*policies, (policy("shop", "last"), 1)], built)
+
+    assert states.counts == {"programmed": 0, "pending": 2 * NAMED_POLICIES, "failed": 1}
+    assert len(states.lagging) == NAMED_POLICIES
+    assert ("shop", "last", "failed") in states.lagging
+
+
+@pytest.mark.parametrize(
+    ("report", "ready", "why"),
+    [
+        (NodeReport(revision=5), True, None),
+        (NodeReport(revision=5), False, "its agent is not ready"),
+        (None, True, "its agent has not reported"),
+        (NodeReport(revision=4), True, "its agent has not come to it yet"),
+        (
+            NodeReport(revision=4, conditions=(NodeCondition("Synced", False, "NotYet", "pods"),)),
+            True,
+            "NotYet: pods",
+        ),
+    ],
+    ids=["in force", "not ready", "silent", "behind", "behind for a reason"],
+)
+def test_a_node_that_lags_is_named_with_the_reason(
+    report: NodeReport | None, ready: bool, why: str | None
+) -> None:
+    built = world()
+    built.set_report("one", NodeReport(revision=5))
+    built.set_report("two", report)
+    built.set_agent(("operator", "agent-two"), "two" if ready else None)
+
+    progress = policy_progress(policy("shop", "web"), 5, built)
+
+    assert progress.desired == {"one", "two"}
+    assert progress.waiting == ({} if why is None else {"two": f"two: {why}"})

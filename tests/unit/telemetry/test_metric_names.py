@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from support.manifests import CHART, ROOT
 from wildcard_operator.telemetry.metrics import AgentInstruments, MapUse, NodeCollector, RuleCount
-from wildcard_operator.telemetry.operator_metrics import OperatorMetrics
+from wildcard_operator.telemetry.operator_metrics import OperatorMetrics, PolicyStates
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -39,6 +39,7 @@ OPERATOR = {
     "wildcard_operator_compute_seconds",
     "wildcard_operator_leads",
     "wildcard_operator_network_policies",
+    "wildcard_operator_network_policy_lagging_nodes",
     "wildcard_operator_nodes",
     "wildcard_operator_publish_errors_total",
     "wildcard_operator_publish_pending",
@@ -93,7 +94,10 @@ class Quiet:
     def nothing(self) -> dict[str, int]:
         return {}
 
-    refused = synced = source_objects = published_objects = policies = nodes = splitting_labels = nothing
+    refused = synced = source_objects = published_objects = nodes = splitting_labels = nothing
+
+    def policies(self) -> PolicyStates:
+        return PolicyStates({}, {})
 
 
 def exposed(registry: CollectorRegistry) -> Iterator[str]:
