@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from wildcard_operator.datapath.errors import DatapathError, Shortfall
+from wildcard_operator.model.entries import PLACE_BITS
 from wildcard_operator.wildcardmap import bpfsys
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ _SLOT: Final = re.compile(r"slot([01])-([0-9a-f]{16})")
 _LAYOUT: Final = re.compile(r"v(\d+)")
 
 
-def build_of(data: bytes, settings: str = "") -> str:
-    """A name for a build: 16 hex digits over an object file and what is set in it."""
-    return hashlib.sha256(data + settings.encode()).hexdigest()[:16]
+def build_of(data: bytes) -> str:
+    """A name for a build: 16 hex digits over an object file and what is set in every one."""
+    return hashlib.sha256(data + bytes([PLACE_BITS])).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
