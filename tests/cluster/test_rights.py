@@ -71,7 +71,7 @@ def work(plane: ControlPlane) -> None:
 
 
 def tamper_with(plane: ControlPlane, kind: str) -> None:
-    """Add a field that an apply leaves in place, so that the operator has to replace the object."""
+    """Add a field, which the operator takes away again."""
     wait_until(lambda: published(plane, kind), 60, f"there are {kind}")
     (item,) = published(plane, kind)
     item["spec"]["foreign"] = True

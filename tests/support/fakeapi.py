@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from wildcard_operator.kube.api import (
-    APPLY_PATCH,
     CONFLICT,
     GONE,
     JSON,
@@ -231,9 +230,6 @@ class FakeApi:
             item = {**copy.deepcopy(old), **item, "metadata": {**old["metadata"], **item["metadata"]}}
             if content_type == MERGE_PATCH:
                 item["spec"] = {**old.get("spec", {}), **item.get("spec", {})}
-            if content_type == APPLY_PATCH and isinstance(old.get("spec"), dict):
-                foreign = {k: v for k, v in old["spec"].items() if k.startswith("foreign")}
-                item["spec"] = {**foreign, **item["spec"]}
         item["metadata"] |= {"name": key[1], "uid": old["metadata"]["uid"] if old else str(uuid.uuid4())}
         if key[0]:
             item["metadata"]["namespace"] = key[0]
