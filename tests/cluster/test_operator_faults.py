@@ -76,6 +76,7 @@ def api(own_control_plane: ControlPlane) -> Iterator[Api]:
         lambda: own_control_plane.exists("serviceaccount", "default", "-n", "many"), 60, "it has an account"
     )
     built = Api(own_control_plane)
+    built.client.create({"kind": "Node", "metadata": {"name": "node-1"}})  # or its pods are collected
     for number in range(POLICIES):
         built.create_policy(number)
     for number in range(50):
