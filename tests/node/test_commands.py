@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
@@ -86,6 +86,29 @@ def test_dump_shows_tables_to_people(stage: Stage) -> None:
     ):
         assert expected in text
     assert "Addresses" not in run(stage, "rules")
+
+
+def test_a_peers_address_that_the_node_takes_and_gives_back_stays_the_peers(stage: Stage) -> None:
+    address, network = "192.168.77.7", stage.node.netns
+    far = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"namespace": "default", "name": "far", "labels": {"app": "a"}},
+        "spec": {"nodeName": "node-2"},
+        "status": {"podIPs": [{"ip": address}]},
+    }
+
+    def known() -> dict[str, Any]:
+        stage.agent.settle()
+        return next(row for row in json.loads(run(stage, "--json"))["addresses"] if row["address"] == address)
+
+    stage.agent.manifests.write("far.yaml", far)
+    before = known()
+    assert before["class"] is not None
+    network.address(stage.node.index, f"{address}/32")
+    assert known() == before | {"node": True}
+    network.netlink.addr("del", index=stage.node.index, address=address, prefixlen=32)
+    assert known() == before
 
 
 def test_dump_says_where_nothing_is(tmp_path: Path) -> None:
