@@ -19,7 +19,7 @@ from wildcard_operator.agent.endpoints import serving
 from wildcard_operator.agent.manifests import ManifestSource
 from wildcard_operator.agent.outlet import Silent
 from wildcard_operator.agent.readings import Readings
-from wildcard_operator.cli.allocator import return_large_blocks
+from wildcard_operator.cli.allocator import save_memory
 from wildcard_operator.compiler.config import NodeConfig, UnknownPodsMode
 from wildcard_operator.compiler.node import NodeCompiler
 from wildcard_operator.datapath import requirements
@@ -113,7 +113,7 @@ def main(  # noqa: PLR0913, PLR0917 - one parameter an option
     CAP_PERFMON.
     """
     logs.configure()
-    return_large_blocks()
+    save_memory()
     try:
         requirements.check_capabilities()
         if cleanup:

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from wildcard_operator.model.addresssets import AddressSet, Group
     from wildcard_operator.model.net import Address
@@ -52,11 +52,15 @@ class Members:
 
 @dataclass(slots=True)
 class Changes:
-    """What one change of a slice did; an address in `moved` has another holder now, or none."""
+    """What one change of a slice did.
+
+    Attributes:
+        moved: Addresses that may have another holder now, or none, with the one of before.
+    """
 
     born: list[Members] = field(default_factory=list)
     died: list[Members] = field(default_factory=list)
-    moved: list[int] = field(default_factory=list)
+    moved: dict[int, Members | None] = field(default_factory=dict)
 
 
 class Index(Generic[T]):
@@ -122,9 +126,10 @@ class GroupStore:
                 self._delete(old, changes)
         return changes
 
-    def holder(self, address: Address) -> Members | None:
+    @property
+    def holders(self) -> Mapping[int, Members]:
         """Who holds an address."""
-        return self._holders.get(address.number)
+        return self._holders
 
     @property
     def shared(self) -> Collection[Members]:
@@ -176,7 +181,7 @@ class GroupStore:
                 changes.died.append(before)
         if claims:
             self._holders[number] = claims[0] if len(claims) == 1 else self._share(number, claims, changes)
-        changes.moved.append(number)
+        changes.moved.setdefault(number, before)
 
     def _share(self, number: int, claims: tuple[Members, ...], changes: Changes) -> Members:
         key = frozenset(claims)

@@ -95,7 +95,7 @@ class NodeCompiler:
         self._synced: frozenset[str] | None = None
         self._unsynced: dict[str, Source] = {}
         self._node_ranges: tuple[Prefix, ...] = ()
-        self._rows: dict[int, AddressRow] = {}  # by the number of the address
+        self._rows: dict[int, AddressRow] = {}  # of the node's own pods, by the number of the address
         self._told = NodeTables()
 
     def apply(self, event: Event) -> None:
@@ -159,9 +159,9 @@ class NodeCompiler:
         """What changed since the last call."""
         self._entries.set_families(self._pods.families())
         self._registration.refresh()
-        changed, dirty = self._peers.refresh()
+        changed, former = self._peers.refresh()
         added, removed = self._entries.refresh(changed)
-        rows_set, rows_removed = self._changed_rows(dirty)
+        rows_set, rows_removed = self._changed_rows(former)
         rules_added, rules_removed = self._ids.take_changes()
         pods_set, pods_removed = self._pods.take_changes()
         interfaces, unknown, conditions = self._hosts.interfaces(), self._unknown_pods(), self._conditions()
@@ -184,9 +184,9 @@ class NodeCompiler:
         )
 
     def tables(self) -> NodeTables:
-        """The whole, as of the last `delta`."""
+        """The whole; to be called after `delta`, before the next event."""
         return NodeTables(
-            rows={address_of(number): row for number, row in self._rows.items()},
+            rows=self._all_rows(),
             entries=self._entries.all(),
             rules=self._ids.names(),
             pods=self._pods.descriptions(),
@@ -267,29 +267,36 @@ class NodeCompiler:
         else:
             self._selection.set_source(self._unsynced.pop(namespace), None)
 
-    def _changed_rows(self, dirty: set[int]) -> tuple[dict[Address, AddressRow], list[Address]]:
+    def _all_rows(self) -> dict[Address, AddressRow]:
+        rows = {number: row for number, klass in self._peers.addresses() if (row := _row_of_class(klass))}
+        return {address_of(number): row for number, row in (rows | self._rows).items()}
+
+    def _changed_rows(self, former: dict[int, int]) -> tuple[dict[Address, AddressRow], list[Address]]:
+        """Rows set and removed; `former` has the classes of addresses that may have changed theirs."""
         moved, self._selection.moved = self._selection.moved, set()
         for profile in moved:
             self._pods.touch(profile)
-        dirty |= {address.number for address in self._pods.dirty}
+        touched = {address.number for address in self._pods.dirty}
         self._pods.dirty = set()
         rows, gone = {}, []
-        for number in dirty:
-            address = address_of(number)
-            row = self._row(address)
-            if row == self._rows.get(number):
+        for number in former.keys() | touched:
+            address, klass = address_of(number), self._peers.class_of(number)
+            before = self._rows.pop(number, None) or _row_of_class(former.get(number, klass))
+            row = self._row(address, klass)
+            if row is not None and row.pod:
+                self._rows[number] = row
+            if row == before:
                 continue
             if row is None:
-                del self._rows[number]
                 gone.append(address)
             else:
-                self._rows[number] = rows[address] = row
+                rows[address] = row
         return rows, gone
 
-    def _row(self, address: Address) -> AddressRow | None:
-        klass, local = self._peers.class_of(address), self._pods.owner(address)
+    def _row(self, address: Address, klass: int) -> AddressRow | None:
+        local = self._pods.owner(address)
         if local is None:
-            return _row_of_class(klass) if klass else None
+            return _row_of_class(klass)
         profile = local.profile
         return AddressRow(
             klass,
@@ -321,9 +328,9 @@ class NodeCompiler:
 
 
 @lru_cache(maxsize=4096)
-def _row_of_class(peer_class: int) -> AddressRow:
-    """The row of an address of another node: one object for the many addresses of a class."""
-    return AddressRow(peer_class, 0, 0, 0, 0, 0)
+def _row_of_class(peer_class: int) -> AddressRow | None:
+    """The row of an address of no pod here, if it has one: one object for the many addresses of a class."""
+    return AddressRow(peer_class, 0, 0, 0, 0, 0) if peer_class else None
 
 
 def _on_nodes(ruleset: RuleSet) -> bool:

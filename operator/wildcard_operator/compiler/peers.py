@@ -26,10 +26,9 @@ from wildcard_operator.model.entries import ANY_POD
 from wildcard_operator.model.label_selectors import EVERYTHING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Iterator
 
     from wildcard_operator.model.addresssets import AddressSet
-    from wildcard_operator.model.net import Address
     from wildcard_operator.model.objects import Namespace
     from wildcard_operator.model.rulesets import Pods
 
@@ -55,7 +54,7 @@ class PeerTable:
         self._classes: dict[Key, _Class] = {_NOTHING: self._nobody}
         self._class_of: dict[Members, _Class] = {}
         self._classes_in: dict[int, set[_Class]] = {}
-        self._dirty: set[int] = set()
+        self._former: dict[int, int] = {}  # of addresses whose class may have changed, its number before
         self._changed: set[Pods] = set()
 
     # Addresses and namespaces
@@ -63,7 +62,8 @@ class PeerTable:
     def set_slice(self, name: str, new: AddressSet | None) -> None:
         """Take the AddressSet of this name as it is now; None: it is gone."""
         changes = self._groups.set_slice(name, new)
-        self._dirty.update(changes.moved)
+        for number, before in changes.moved.items():
+            self._former.setdefault(number, 0 if before is None else self._class_of[before].number)
         self._apply(changes)
 
     def set_namespace(self, name: str, namespace: Namespace | None) -> None:
@@ -72,10 +72,15 @@ class PeerTable:
             groups = list(self._groups.in_namespace(name))
             self._assign([(members, self._selectors.key(members)) for members in groups])
 
-    def class_of(self, address: Address) -> int:
-        """The class of an address; 0 where no selector picks it."""
-        holder = self._groups.holder(address)
+    def class_of(self, number: int) -> int:
+        """The class of an address by its `number`; 0 where no selector picks it."""
+        holder = self._groups.holders.get(number)
         return 0 if holder is None else self._class_of[holder].number
+
+    def addresses(self) -> Iterator[tuple[int, int]]:
+        """All addresses that have a class, by `number`, with it."""
+        found = ((number, self._class_of[holder].number) for number, holder in self._groups.holders.items())
+        return (pair for pair in found if pair[1])
 
     # Selectors in use
 
@@ -141,16 +146,16 @@ class PeerTable:
             for prefix in self._covers.cover(ports[port])
         ]
 
-    def refresh(self) -> tuple[set[Pods], set[int]]:
-        """Peers whose class prefixes changed and numbers of addresses whose class may have, since the last
-        call.
+    def refresh(self) -> tuple[set[Pods], dict[int, int]]:
+        """Peers whose class prefixes changed, and addresses whose class may have, with the one that each had
+        at the last call.
         """
         for member in self._covers.refresh():
             if member in self._selectors.peer_of_id:
                 self._changed.add(self._selectors.peer_of_id[member].selector)
-        changed, dirty = self._changed, self._dirty
-        self._changed, self._dirty = set(), set()
-        return changed, dirty
+        changed, former = self._changed, self._former
+        self._changed, self._former = set(), {}
+        return changed, former
 
     def classes(self) -> dict[int, Key]:
         """The living classes by number, with what tells them apart; for tests and dumps."""
@@ -166,11 +171,16 @@ class PeerTable:
         """Groups that are in nothing need a class of their own only while some rule speaks of all pods."""
         if self._nobody.number:
             self._covers.died(self._nobody.number, _NOTHING)
+        for holder in self._nobody.holders:
+            self._note(holder, self._nobody.number)
         self._nobody.number = number
         if number:
             self._covers.born(number, _NOTHING)
-        for holder in self._nobody.holders:
-            self._dirty.update(holder.addresses)
+
+    def _note(self, holder: Members, former: int) -> None:
+        """The addresses of a holder are about to leave the class of this number."""
+        for number in holder.addresses:
+            self._former.setdefault(number, former)
 
     def _selected(self, selector: Pods) -> list[Members]:
         """Groups that a selector picks, found by the narrowest index that it allows."""
@@ -251,7 +261,7 @@ class PeerTable:
             klass.holders.discard(members)
             target.holders.add(members)
             self._class_of[members] = target
-            self._dirty.update(members.addresses)
+            self._note(members, klass.number)
         self._drop_if_unused(klass)
 
     def _create(self, key: Key) -> _Class:
