@@ -40,7 +40,7 @@ def wait_until_still(look: Callable[[], T], still: float, seconds: float, what: 
     return seen
 
 
-async def settled(condition: Callable[[], object], seconds: float = 5) -> None:
+async def settled(condition: Callable[[], object], seconds: float = 20) -> None:
     """The same inside an event loop."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -75,7 +75,7 @@ def watch(api: FakeApi, story: Callable[[list[events.Event], Watches], Awaitable
         )
         task = asyncio.create_task(watches.run())
         try:
-            await asyncio.wait_for(story(seen, watches), 10)
+            await asyncio.wait_for(story(seen, watches), 60)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

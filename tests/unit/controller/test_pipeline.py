@@ -63,7 +63,7 @@ def operate(api: FakeApi, story: Callable[[Running], Awaitable[None]]) -> None:
             await settled(lambda: all(parts.synced().values()))
             await parts.pipeline.lead(await list_all(api, ADDRESS_SETS, "operator"))
             parts.publisher.activate()
-            await asyncio.wait_for(story(Running(api, parts)), 10)
+            await asyncio.wait_for(story(Running(api, parts)), 60)
         finally:
             for task in tasks:
                 task.cancel()
@@ -136,7 +136,7 @@ def test_an_object_that_cannot_be_read_harms_no_other() -> None:
     api.put(PODS.path(), pod("b", "10.0.0.8", app="good"))
 
     async def story(running: Running) -> None:
-        await settled(lambda: running.addresses() == {"good": {"10.0.0.8"}})
+        await settled(lambda: running.addresses() == {"good": {"10.0.0.8"}} and not running.parts.pending())
         sources = {item["spec"]["source"]["name"] for item in api.items(RULE_SETS.path())}
         assert "good" in sources
         refused = list(running.parts.refused())

@@ -73,7 +73,7 @@ def publish(api: FakeApi, story: Callable[[Bench], Awaitable[None]]) -> Observed
         tasks = [asyncio.create_task(reflector.run()), asyncio.create_task(publisher.run())]
         try:
             await reflector.synced.wait()
-            await asyncio.wait_for(story(bench), 10)
+            await asyncio.wait_for(story(bench), 60)
         finally:
             for task in tasks:
                 task.cancel()

@@ -34,7 +34,7 @@ def follow(
         )
         task = asyncio.create_task(reflector.run())
         try:
-            await asyncio.wait_for(story(recorder, reflector, synced), 10)
+            await asyncio.wait_for(story(recorder, reflector, synced), 60)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
