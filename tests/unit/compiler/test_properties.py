@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,10 +23,15 @@ if TYPE_CHECKING:
 
 NODE = "node-1"
 
+History = list[list[Any]]
 
-@settings(max_examples=100, deadline=None)
-@given(situations())
-def test_the_simulator_says_what_the_naive_evaluator_says(situation: Situation) -> None:
+
+QUICK = settings(max_examples=100, deadline=None)
+LONG = settings(max_examples=3_000, deadline=None)
+
+
+def check_verdicts(situation: Situation) -> None:
+    """The simulator's answers are the naive evaluator's."""
     objects, probes = situation
     simulator = Simulator(objects)
     for probe in probes:
@@ -48,7 +54,7 @@ def _naive_told(end: NaiveEnd) -> tuple[Any, ...]:
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> list[list[Any]]:
+def histories(draw: st.DrawFn) -> History:
     """States of a cluster one after another: each keeps some objects of the one before."""
     pools = [draw(situations(probes=1))[0] for _ in range(2)]
     states = []
@@ -62,9 +68,8 @@ def histories(draw: st.DrawFn) -> list[list[Any]]:
     return states
 
 
-@settings(max_examples=100, deadline=None)
-@given(histories())
-def test_any_history_comes_to_the_same_as_its_last_state_alone(states: list[list[Any]]) -> None:
+def check_history(states: History) -> None:
+    """At every state the tables are those of that state alone, and follow from the deltas."""
     compiler = ManifestCompiler(NODE)
     told = NodeTables()
     for state in states:
@@ -79,9 +84,8 @@ def test_any_history_comes_to_the_same_as_its_last_state_alone(states: list[list
         assert not compiler.node.delta()
 
 
-@settings(max_examples=100, deadline=None)
-@given(histories())
-def test_no_two_classes_and_no_two_scopes_are_the_same_to_the_rules(states: list[list[Any]]) -> None:
+def check_minimal(states: History) -> None:
+    """No two classes, and no two scopes, are the same to the rules."""
     compiler = ManifestCompiler(NODE)
     for state in states:
         compiler.replace(state)
@@ -103,3 +107,38 @@ def _has_named_ingress_port(item: dict[str, Any]) -> bool:
         return False
     rules = item["spec"].get("ingress") or []
     return any(isinstance(port.get("port"), str) for rule in rules for port in rule.get("ports") or [])
+
+
+@QUICK
+@given(situations())
+def test_the_simulator_says_what_the_naive_evaluator_says(situation: Situation) -> None:
+    check_verdicts(situation)
+
+
+@QUICK
+@given(histories())
+def test_any_history_comes_to_the_same_as_its_last_state_alone(states: History) -> None:
+    check_history(states)
+
+
+@QUICK
+@given(histories())
+def test_no_two_classes_and_no_two_scopes_are_the_same_to_the_rules(states: History) -> None:
+    check_minimal(states)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@LONG
+@given(situations())
+def test_the_simulator_says_what_the_naive_evaluator_says_of_thousands(situation: Situation) -> None:
+    check_verdicts(situation)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@LONG
+@given(histories())
+def test_thousands_of_histories_come_to_the_same_as_their_last_state_alone(states: History) -> None:
+    check_history(states)
+    check_minimal(states)

@@ -125,3 +125,18 @@ def test_the_newer_of_two_states_wins_where_two_streams_share_a_store() -> None:
     store.remove(("default", "a"), 9)
 
     assert recorder.items == {("default", "a"): new}
+
+
+def test_an_old_state_that_comes_after_the_deletion_lasts_until_its_own_stream_deletes_it() -> None:
+    recorder = Recorder()
+    store = Store(recorder)
+    old = pod("a", app="old")
+    old["metadata"]["resourceVersion"] = "9"
+    store.put(old)
+    store.remove(("default", "a"), 10)
+
+    store.put(old)
+    assert recorder.items == {("default", "a"): old}
+
+    store.remove(("default", "a"), 10)
+    assert recorder.items == {}
