@@ -57,14 +57,13 @@ class FakeApi:
         self._collections: dict[str, _Collection] = {}
         self._version = itertools.count(100)
         self._current = 100
-        self._trouble: list[tuple[Callable[[str, str], bool], ApiError]] = []
+        self._trouble: list[tuple[str, str, ApiError]] = []
         self._interference: tuple[str, Callable[[], object]] | None = None
         self._generation = 0
 
     def fail_next(self, error: ApiError, method: str = "", path: str = "", times: int = 1) -> None:
         """Answer the next matching requests with an error; a watch has the method WATCH."""
-        matches = lambda asked, where: asked.startswith(method) and where.startswith(path)  # noqa: E731
-        self._trouble += [(matches, error)] * times
+        self._trouble += [(method, path, error)] * times
 
     def before_next(self, method: str, action: Callable[[], object]) -> None:
         """Do something else just before the next request with this method is carried out."""
@@ -184,8 +183,8 @@ class FakeApi:
         if self._interference is not None and self._interference[0] == method:
             (_, action), self._interference = self._interference, None
             action()
-        for place, (matches, error) in enumerate(self._trouble):
-            if matches(method, path):
+        for place, (asked, where, error) in enumerate(self._trouble):
+            if method.startswith(asked) and path.startswith(where):
                 del self._trouble[place]
                 raise error
 

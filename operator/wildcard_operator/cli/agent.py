@@ -145,7 +145,7 @@ def follow(
     if manifests is not None:
         return ManifestSource(manifests, node), Silent()
     # The Kubernetes client takes 30 MiB, which a node without a cluster needs not have.
-    from wildcard_operator.agent.kubernetes import KubernetesSource  # noqa: PLC0415
+    from wildcard_operator.agent.kubernetes import KubernetesSource  # noqa: PLC0415 - as said
 
     source = KubernetesSource(kubeconfig, node, namespace)
     source.start()

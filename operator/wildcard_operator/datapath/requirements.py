@@ -26,7 +26,8 @@ def check_capabilities(status: str | None = None) -> None:
     `status` is the text of /proc/self/status, read where it is not given.
     """
     text = status if status is not None else Path("/proc/self/status").read_text(encoding="ascii")
-    effective = int(re.search(r"^CapEff:\s*([0-9a-f]+)", text, re.MULTILINE)[1], 16)  # type: ignore[index]
+    found = re.search(r"^CapEff:\s*([0-9a-f]+)", text, re.MULTILINE)
+    effective = int(found[1], 16) if found else 0
     lacking = [f"{name} ({use})" for name, (bit, use) in _CAPABILITIES.items() if not effective >> bit & 1]
     if lacking:
         raise DatapathError(Shortfall.MISSING_CAPABILITY, f"missing: {'; '.join(lacking)}")

@@ -56,7 +56,7 @@ class Selector:
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether these labels are selected."""
         # A loop, as this is what the compiler does most: a generator would take twice the time.
-        for requirement in self.requirements:  # noqa: SIM110
+        for requirement in self.requirements:  # noqa: SIM110 - see above
             if not requirement.matches(labels):
                 return False
         return True
