@@ -27,6 +27,8 @@ CONNECT_SECONDS = 10
 SILENT_WATCH_SECONDS = 150
 # A page of 500 pods is about 2 MB; a watch event is seldom more than a few kB.
 READ_BUFFER_BYTES = 2**16
+# The last: a proxy in between answers with something of its own.
+_NO_ANSWER = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
 
 
 async def load_configuration(kubeconfig: Path | None) -> Configuration:
@@ -91,11 +93,9 @@ class HttpApi:
                 content = await response.read()
                 if response.status >= 400:
                     raise error_of(response.status, response.headers, content)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ApiError(
-                UNREACHABLE, "Unreachable", f"{method} {path}: {error or type(error).__name__}"
-            ) from error
-        answer: Json = json.loads(content)
+                answer: Json = json.loads(content)
+        except _NO_ANSWER as error:
+            raise unreachable(f"{method} {path}", error) from error
         return answer
 
     async def watch(
@@ -116,10 +116,8 @@ class HttpApi:
                     for line in lines:
                         if line:
                             yield json.loads(line)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ApiError(
-                UNREACHABLE, "Unreachable", f"watch {path}: {error or type(error).__name__}"
-            ) from error
+        except _NO_ANSWER as error:
+            raise unreachable(f"watch {path}", error) from error
 
     async def pause(self, seconds: float) -> None:
         """Wait, but no longer than until a request reaches the server again."""
@@ -154,6 +152,11 @@ class HttpApi:
             self._reached = asyncio.Event()
         response: aiohttp.ClientResponse = answer.response
         return response
+
+
+def unreachable(request: str, error: Exception) -> ApiError:
+    """The error for a request that no API server has answered."""
+    return ApiError(UNREACHABLE, "Unreachable", f"{request}: {error or type(error).__name__}")
 
 
 def error_of(status: int, headers: Mapping[str, str], content: bytes) -> ApiError:
