@@ -106,14 +106,16 @@ class Agent:
         events = list(self._source.poll())
         if host:
             self._network.drain()
-            self._host = self._datapath.look_at_host()
-            events += host_events(self._host)
+            found = self._datapath.look_at_host()
+            if self._host is not None or found != self._datapath.host:
+                self._host = found
+                events += host_events(found)
         if tables:
             self._nftables.drain()
         for event in events:
             self._compiler.apply(event)
         committed = self._source.synced() and bool(events or self._whole) and self._program()
-        if self._started and (committed or tables or self._insecure):
+        if self._started and (committed or host or tables or self._insecure):
             self._secure(disturbed=tables)
         if committed:
             self._instruments.commits.inc()

@@ -66,7 +66,7 @@ class FakeKernel:
     """Applies tables and deltas as the real datapath does; refuses as many commits as it is told."""
 
     def __init__(self) -> None:
-        self.host = HostState()
+        self.host = self.seen = HostState()
         self.tables: NodeTables | None = None
         self.refusals = 0
         self.conditions: tuple[NodeCondition, ...] = ()
@@ -79,16 +79,16 @@ class FakeKernel:
             raise MapFull("the map holds at most 4 entries, 5 are wanted")
 
     def look_at_host(self) -> HostState:
-        return self.host
+        return self.seen
 
     def start(self, tables: NodeTables, host: HostState) -> None:
         self._refuse()
-        self.tables = tables
+        self.tables, self.host = tables, host
 
     def commit(self, delta: NodeDelta, host: HostState | None = None) -> None:
         self._refuse()
         assert self.tables is not None
-        self.tables = self.tables.with_delta(delta)
+        self.tables, self.host = self.tables.with_delta(delta), host or self.host
 
     def secure(self, *, disturbed: bool) -> tuple[NodeCondition, ...]:
         self.secured += 1
@@ -118,7 +118,7 @@ def agent(source: FakeSource, kernel: FakeKernel) -> tuple[Agent, NodeCompiler, 
     compiler, registry, nothing = NodeCompiler("n"), CollectorRegistry(), Nothing()
     made: Any = Agent(
         source, compiler, kernel, nothing, nothing, nothing, AgentInstruments(registry), Silent()
-    )  # type: ignore[arg-type]
+    )  # type: ignore[arg-type] # `Nothing` stands for several parts
     return made, compiler, registry
 
 
@@ -181,6 +181,17 @@ def test_what_could_not_be_done_is_tried_again(kernel: FakeKernel) -> None:
     turn(made)
     turn(made)
     assert kernel.secured == 3
+
+
+def test_news_of_the_host_that_change_nothing_commit_nothing(kernel: FakeKernel) -> None:
+    made, _, registry = agent(FakeSource([POD, Synced(None)]), kernel)
+    turn(made)
+    made.turn(host=True, tables=False)
+    assert (registry.get_sample_value("wildcard_commits_total"), kernel.secured) == (1, 2)
+
+    kernel.seen = HostState(links={2: Link(2, "eth0")})
+    made.turn(host=True, tables=False)
+    assert (registry.get_sample_value("wildcard_commits_total"), kernel.host) == (2, kernel.seen)
 
 
 def test_interfaces_of_pods_are_not_offered_to_filters_of_the_node() -> None:
