@@ -25,7 +25,7 @@ def connects(
     with listener, caller:
         if source:
             caller.bind((source, 0))
-        caller.settimeout(0.5)
+        caller.settimeout(0.5)  # a dropped SYN is sent again only after a second
         try:
             caller.connect((called, port))
         except TimeoutError:
@@ -44,7 +44,9 @@ def datagram_arrives(sender: Pod, sender_port: int, receiver: Pod, port: int, fa
         made.bind((pod.address(family), number))
         sockets.append(made)
     with sockets[0], sockets[1]:
-        sockets[1].settimeout(0.3)
+        sockets[1].settimeout(
+            0.3
+        )  # it may have to wait until its receiver is found: nothing sent behind it tells
         sockets[0].sendto(b"x", (receiver.address(family), port))
         try:
             return sockets[1].recv(10) == b"x"

@@ -72,7 +72,7 @@ class Stream:
         return False
 
     def stands_still(self) -> bool:
-        """Whether nothing more arrives."""
+        """Whether nothing more arrives. TCP would send again within 0.3 s, and whatever passed would show."""
         return not self.flows(0.3)
 
     def retransmissions(self) -> int:

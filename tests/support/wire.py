@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames of one's own making, put on a namespace's interface and caught at another's.
 
-A packet is recognised by a token that no other carries.
+A packet is recognised by a token that no other carries. Whether it is dropped is not a question of time: one
+that every rule lets pass is sent behind it, on the same processor, so they stay in order.
 """
 
 from __future__ import annotations
@@ -11,18 +12,22 @@ import os
 import select
 import socket
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from scapy.layers.inet import IP
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from support.netns import Namespace
     from support.topology import Node, Pod
 
 _ETH_P_ALL = 0x0003
+_NUD_PERMANENT = 0x80
 _numbers = itertools.count(1)
 
 
@@ -59,15 +64,27 @@ class Wire:
         """Put a frame on the wire as it is."""
         self._socket.send(bytes(frame))
 
-    def catches(self, mark: bytes, seconds: float = 2) -> bool:
-        """Whether a frame that holds `mark` comes in within some time."""
+    def first_of(self, *marks: bytes, seconds: float = 10) -> bytes:
+        """The mark of the first frame that comes in and holds one of these; fails if none does in time."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             if select.select([self._socket], [], [], left)[0]:
                 data, about = self._socket.recvfrom(1 << 16)
-                if mark in data and about[2] != socket.PACKET_OUTGOING:
-                    return True
-        return False
+                found = [mark for mark in marks if mark in data]
+                if found and about[2] != socket.PACKET_OUTGOING:
+                    return found[0]
+        raise AssertionError(f"none of {len(marks)} frames came in within {seconds} s")
+
+
+@contextmanager
+def in_order() -> Iterator[None]:
+    """Keep this thread on one processor: packets that it sends meanwhile overtake each other nowhere."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 class Sender:
@@ -78,6 +95,15 @@ class Sender:
         self._out, self._in = Wire(source.netns), Wire(destination.netns)
         peer = self._in.mac if node.cni == "bridge" else mac_of(node.netns, source.host_ifname)
         self.ethernet = Ether(src=self._out.mac, dst=peer)
+        for address in destination.addresses if node.cni == "ptp" else ():
+            # A packet that waits for its receiver to be found would be overtaken.
+            node.netns.netlink.neigh(
+                "replace",
+                dst=address,
+                lladdr=self._in.mac,
+                ifindex=destination.host_index,
+                state=_NUD_PERMANENT,
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -92,14 +118,21 @@ class Sender:
         ends = {"src": self.source.address(family), "dst": self.destination.address(family)}
         return layer(**{**ends, **fields})
 
-    def passes(self, packet: Packet, *, seconds: float = 0.3, bare: bool = False) -> bool:
+    def send(self, frame: Packet | bytes) -> None:
+        """Put a frame on the source's wire as it is."""
+        self._out.send(frame)
+
+    def passes(self, packet: Packet, *, bare: bool = False) -> bool:
         """Send an IP packet with a token behind it, or as it is; whether it arrives."""
         if bare:
-            return self.frame_passes(self.ethernet / packet, bytes(packet)[-20:], seconds=seconds)
+            return self.frame_passes(self.ethernet / packet, bytes(packet)[-20:])
         mark = token()
-        return self.frame_passes(self.ethernet / packet / Raw(mark), mark, seconds=seconds)
+        return self.frame_passes(self.ethernet / packet / Raw(mark), mark)
 
-    def frame_passes(self, frame: Packet | bytes, mark: bytes, *, seconds: float = 0.3) -> bool:
+    def frame_passes(self, frame: Packet | bytes, mark: bytes) -> bool:
         """Send a whole frame that holds `mark`; whether it arrives."""
-        self._out.send(frame)
-        return self._in.catches(mark, seconds)
+        end = token()
+        with in_order():
+            self._out.send(frame)
+            self._out.send(self.ethernet / self.ip(6) / ICMPv6PacketTooBig(mtu=1280) / Raw(end))
+        return self._in.first_of(mark, end) == mark

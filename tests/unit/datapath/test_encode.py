@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wildcard_operator.datapath import encode
@@ -43,6 +43,7 @@ def entries(draw: st.DrawFn) -> Entry:
     )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(entries())
 def test_an_entry_comes_back_as_it_was_written(entry: Entry) -> None:
     arrays = encode.rule_arrays(key_description(KEYS[entry.family]), [entry])
