@@ -44,9 +44,8 @@ def datagram_arrives(sender: Pod, sender_port: int, receiver: Pod, port: int, fa
         made.bind((pod.address(family), number))
         sockets.append(made)
     with sockets[0], sockets[1]:
-        sockets[1].settimeout(
-            0.3
-        )  # it may have to wait until its receiver is found: nothing sent behind it tells
+        # Until its receiver is found it waits, and what is sent behind it need not: nothing marks its end.
+        sockets[1].settimeout(0.3)
         sockets[0].sendto(b"x", (receiver.address(family), port))
         try:
             return sockets[1].recv(10) == b"x"
