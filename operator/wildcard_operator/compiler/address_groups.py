@@ -131,7 +131,7 @@ class AddressGroups:
                 shrinking[name] = None
                 del self._published[name]
                 continue
-            grows = old is None or not set(new.addresses) <= set(old.addresses)
+            grows = old is None or not set(new.numbers) <= set(old.numbers)
             (growing if grows else shrinking)[name] = new
             self._published[name] = new
         return growing | shrinking

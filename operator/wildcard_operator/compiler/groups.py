@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from wildcard_operator.model.addresssets import AddressSet, Group
-    from wildcard_operator.model.net import Address
 
 T = TypeVar("T")
 Numbers = tuple[int, ...]
@@ -113,7 +112,7 @@ class GroupStore:
         has: Numbers = ()
         if new is not None:
             members = self._groups.get(new.group) or self._create(new.group, changes)
-            has = _numbers(new.addresses, had)
+            has = _once(new.numbers, had)
             members.slices += (has,)
             self._slices[name] = members, has
             for number in _but(has, had if members is old else ()):
@@ -211,11 +210,10 @@ class GroupStore:
         changes.died.append(members)
 
 
-def _numbers(addresses: Iterable[Address], known: Numbers) -> Numbers:
-    """The numbers of addresses, each once; for one that is known, the same object."""
+def _once(numbers: Numbers, known: Numbers) -> Numbers:
+    """Each number once; for one that is known, the same object."""
     same = dict(zip(known, known, strict=True))
-    wanted = dict.fromkeys(address.number for address in addresses)
-    return tuple(same.get(number, number) for number in wanted)
+    return tuple(same.get(number, number) for number in dict.fromkeys(numbers))
 
 
 def _but(numbers: Numbers, others: Numbers) -> Iterable[int]:

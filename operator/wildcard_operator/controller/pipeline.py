@@ -201,7 +201,7 @@ class Pipeline:
             self._publisher.drop(ADDRESS_SETS, name, REMOVAL_SECONDS)
             return
         self._address_sets[name] = new
-        only_less = old is not None and set(new.addresses) <= set(old.addresses)
+        only_less = old is not None and set(new.numbers) <= set(old.numbers)
         delay = REMOVAL_SECONDS if only_less else 0.0
         self._publisher.want(ADDRESS_SETS, name, new, new.group.namespace, delay)
 

@@ -17,12 +17,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from wildcard_operator.model.errors import ObjectRef, Refusal
 from wildcard_operator.model.fields import Value
-from wildcard_operator.model.net import Address, parse_address
+from wildcard_operator.model.net import Address, address_of, parse_address
 from wildcard_operator.model.rulesets import FORMAT_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 T = TypeVar("T")
 
@@ -50,12 +53,21 @@ class Group:
     ports: tuple[NamedPort, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class AddressSet:
-    """A slice of a group's addresses."""
+    """A slice of a group's addresses. An agent may have 20,000 at once, so they are kept as their numbers."""
 
     group: Group
-    addresses: tuple[Address, ...]
+    numbers: tuple[int, ...]
+
+    def __init__(self, group: Group, addresses: Iterable[Address]) -> None:
+        object.__setattr__(self, "group", group)
+        object.__setattr__(self, "numbers", tuple(address.number for address in addresses))
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """The addresses, in their order."""
+        return tuple(address_of(number) for number in self.numbers)
 
     def to_dict(self) -> dict[str, Any]:
         """The `spec` of the custom resource."""
@@ -82,10 +94,8 @@ def address_set_from_dict(name: str, spec: object) -> AddressSet:
         tuple(_shared(label) for label in sorted(labels.items())),
         _shared(tuple(sorted(_named_port(item) for item in value.field("ports").items()))),
     )
-    addresses = tuple(
-        item.parsed(parse_address, Refusal.INVALID_VALUE) for item in value.field("addresses").items()
-    )
-    return AddressSet(group, addresses)
+    addresses = value.field("addresses").items()
+    return AddressSet(group, (item.parsed(parse_address, Refusal.INVALID_VALUE) for item in addresses))
 
 
 @lru_cache(maxsize=4096)

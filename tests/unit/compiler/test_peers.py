@@ -31,6 +31,6 @@ def test_a_name_that_divides_a_class_in_many_leaves_each_pod_its_own_number(numb
 
     prefixes = table.named(SHOP, "dns", TCP)
     for address, number in zip(addresses, numbers, strict=True):
-        klass = table.class_of(address)
+        klass = table.class_of(address.number)
         assert [n for n, (value, length) in prefixes if (klass ^ value) >> (32 - length) == 0] == [number]
     assert len(table.classes()) == len(set(numbers))
