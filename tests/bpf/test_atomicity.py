@@ -27,6 +27,7 @@ PROGRAM = Path(__file__).parent / "programs" / "atomicity.bpf.c"
 SECONDS = 5
 KILLS = 200
 CAPACITY = RULES + 2
+COMMITTED = "committed\n"
 
 one_map_or_two = pytest.mark.parametrize(
     "names", [["first"], ["first", "second"]], ids=["one map", "a group of two"]
@@ -100,10 +101,13 @@ def test_a_writer_killed_at_any_instant_leaves_a_whole_set(
         stack.callback(group.close)
         maps = [stack.enter_context(WildcardMap.open(pin / name, group=group)) for name in names]
         watcher = stack.enter_context(Watcher(program, group, maps))
-        for _ in range(KILLS):
+        a_commit = 0.0
+        for number in range(KILLS):
             writer = _start(writers)
+            if number % 4 == 0:  # the others die in their first commit
+                a_commit = _seconds_until_committed(writers)
             # A writer commits all the time, so whatever moment it dies at is amid a commit.
-            time.sleep(rng.random() * 0.06)  # waits for nothing: the moment is random
+            time.sleep(rng.random() * a_commit)  # waits for nothing: the moment is random
             os.kill(writer, signal.SIGKILL)
         first, second, mixed = watcher.counted()
 
@@ -116,7 +120,17 @@ def _start(writers: subprocess.Popen[str]) -> int:
     assert writers.stdout is not None
     writers.stdin.write("\n")
     writers.stdin.flush()
-    return int(writers.stdout.readline())
+    line = writers.stdout.readline()
+    while line == COMMITTED:  # the last word of the one before
+        line = writers.stdout.readline()
+    return int(line)
+
+
+def _seconds_until_committed(writers: subprocess.Popen[str]) -> float:
+    assert writers.stdout is not None
+    started = time.monotonic()
+    assert writers.stdout.readline() == COMMITTED
+    return time.monotonic() - started
 
 
 def test_a_writer_that_opens_one_map_of_a_group_flips_the_others_to_whole_images(bpffs: Path) -> None:

@@ -37,7 +37,9 @@ def ends() -> Iterator[tuple[Namespace, Namespace]]:
 def running(host: Namespace, *command: str) -> Iterator[list[str]]:
     """A loader in the host; the list is filled with what it prints at the end."""
     printed: list[str] = []
-    process = host.spawn([sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # A test run in a shell's background ignores SIGINT, and its children would as well.
+    ready = ["env", "--default-signal=INT", sys.executable, *command]
+    process = host.spawn(ready, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     with process:
         try:
             assert process.stdout is not None

@@ -2,7 +2,8 @@
 """Two rule sets that a writer alternates between, and the program that looks for mixtures of them.
 
 See tests/bpf/programs/atomicity.bpf.c. Run as a program, this forks a writer for each line that it reads: one
-that prints its process id and commits to pinned maps as fast as it can, until it is killed.
+that prints its process id and commits to pinned maps as fast as it can, until it is killed. After its first
+commit it prints `committed`.
 """
 
 from __future__ import annotations
@@ -113,9 +114,11 @@ def _write_forever(pin: Path, names: Sequence[str]) -> None:
     maps = [WildcardMap.open(pin / name, group=group) for name in names]
     sets = [rule_sets(mark, one_map=len(names) == 1) for mark in (1, 2)]
     print(os.getpid(), flush=True)
-    # Some writers do not live to see their second commit.
+    # Some writers do not live to see their second commit, so they begin with either set.
     for turn in itertools.count(os.getpid()):
         commit(group, maps, sets[turn % 2])
+        if turn == os.getpid():
+            print("committed", flush=True)
 
 
 def main() -> None:
