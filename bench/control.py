@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from bigcluster import let_everybody_in, loaded, many_address_sets, records
+from agentmemory import Memory, memory_table
+from bigcluster import loaded, records
 from compiler import SHAPES
 from document import machine, replace_section, table
 
 from support.connections import Servers, connects
-from support.kubenodes import KubeCluster, KubeNode, pod_object
+from support.kubenodes import KubeCluster, pod_object
 from support.manifests import NAMESPACE, namespace
 from support.operators import OperatorProcess
 from support.processes import cpu_seconds, resident_mib
@@ -65,25 +66,6 @@ class Quantiles:
     def cells(self) -> tuple[str, ...]:
         """For a table."""
         return tuple(f"{value:.1f}" for value in (self.p50, self.p99, self.worst))
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """Resident memory of a process in MiB: its own, and what it maps of files and of the kernel's maps."""
-
-    private: float
-    mapped: float
-
-    @classmethod
-    def of(cls, node: KubeNode) -> Memory:
-        """Of a node's agent."""
-        if node.process is None:
-            raise AssertionError("the agent has ended")
-        status = Path(f"/proc/{node.process.pid}/status").read_text(encoding="ascii")
-        kib = {
-            line.split(":")[0]: int(line.split()[1]) for line in status.splitlines() if line.startswith("Rss")
-        }
-        return cls(kib["RssAnon"] / 1024, (kib["RssFile"] + kib["RssShmem"]) / 1024)
 
 
 class Watch:
@@ -273,7 +255,10 @@ def measure_busy(plane: ControlPlane, pods: PodMaker, watchers: Watchers) -> tup
     took = time.monotonic() - begun
     egress = (watchers.bytes() - received) / took
     events = (2 * len(made) - 50) / took
-    return events, egress, (cpu_seconds(plane.apiserver.pid) - cpu) / took
+    cpus = (cpu_seconds(plane.apiserver.pid) - cpu) / took
+    for pod in made[-50:]:  # what stays makes every later event longer
+        pods.end(pod)
+    return events, egress, cpus
 
 
 def pace(rate: float) -> None:
@@ -285,19 +270,6 @@ def wait_until_quiet(operator: OperatorProcess) -> None:
     """Until removals, which wait a second, are written."""
     time.sleep(1.2)
     wait_until(lambda: operator.value("wildcard_operator_publish_pending") == 0, 20, "all is written")
-
-
-def measure_agent_memory(sets: int = 20_000) -> Memory:
-    """Memory of an agent that has to know so many AddressSets, five addresses each."""
-    with loaded(many_address_sets(sets)) as plane:
-        let_everybody_in(plane)
-        plane.apply(namespace("bench"))
-        with KubeCluster(plane) as cluster:
-            node = cluster.add_node("bench-0", "ptp", "--max-addresses", str(1 << 18))
-            cluster.start_pod("bench", "one", "bench-0")
-            rows = "wildcard_map_entries"
-            wait_until(lambda: node.value(rows, map="addresses") > 5 * sets, 120, "it knows all addresses")
-            return Memory.of(node)
 
 
 # The document
@@ -319,8 +291,7 @@ def main() -> None:
         replace_section(DOCUMENT, "latency", latency_table(events, closed, opened))
         traffic = [measure_traffic(plane, operator, count) for count in WATCHERS]
         replace_section(DOCUMENT, "traffic", traffic_table(traffic))
-    large = ("with 20,000 AddressSets of 5 addresses each", measure_agent_memory())
-    replace_section(DOCUMENT, "memory", memory_table(("in the cluster above, with few peers", memory), large))
+    replace_section(DOCUMENT, "memory", memory_table(memory))
 
 
 def start_table() -> str:
@@ -384,12 +355,6 @@ def traffic_table(traffic: Sequence[Traffic]) -> str:
     head += ["events a second", "egress, MB/s", "API server CPUs"]
     extrapolated = f"A thousand agents at 100 events a second: {per_second / 1e6:.0f} MB/s of egress."
     return f"{table(head, rows)}\n\n{extrapolated}"
-
-
-def memory_table(*agents: tuple[str, Memory]) -> str:
-    """Memory of agents, in MiB."""
-    rows = [[name, f"{one.private:.0f}", f"{one.mapped:.0f}"] for name, one in agents]
-    return table(["agent, MiB", "its own", "the kernel's maps and libraries, mapped"], rows)
 
 
 if __name__ == "__main__":
