@@ -7,6 +7,7 @@ import base64
 import http.client
 import json
 import ssl
+import time
 from typing import TYPE_CHECKING, Any
 
 from wildcard_operator.kube.api import (
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from support.controlplane import ControlPlane
     from wildcard_operator.kube.api import Resource
 
+# An API server ends a connection that nobody used for 90 seconds.
+IDLE_SECONDS = 45
 RESOURCES = {one.kind: one for one in (NAMESPACES, NODES, PODS, NETWORK_POLICIES, WILDCARD_FILTERS)}
 
 
@@ -37,6 +40,7 @@ class RestClient:
         context.load_cert_chain(plane.folder / "admin.crt", plane.folder / "admin.key")
         self._connection = http.client.HTTPSConnection("127.0.0.1", plane.port, context=context, timeout=30)
         self._plane = plane
+        self._used = time.monotonic()
 
     def close(self) -> None:
         """Close the connection."""
@@ -47,6 +51,9 @@ class RestClient:
     ) -> Any:
         """Make a request. Raises ApiError."""
         headers = {"Content-Type": content_type}
+        if time.monotonic() - self._used > IDLE_SECONDS:
+            self._connection.close()  # the next request opens it again
+        self._used = time.monotonic()
         self._connection.request(method, path, None if body is None else json.dumps(body), headers)
         response = self._connection.getresponse()
         answer = json.loads(response.read())
