@@ -22,11 +22,12 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends \
         bpftool clang-19 libbpf-dev libc6-dev make python3-venv
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE Makefile ./
-COPY LICENSES LICENSES
+COPY pyproject.toml constraints.txt ./
 RUN python3 -m venv /opt/wildcard \
     && python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' > /tmp/requirements.txt \
     && /opt/wildcard/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt -r /tmp/requirements.txt
+COPY Makefile README.md LICENSE ./
+COPY LICENSES LICENSES
 COPY bpf bpf
 COPY operator operator
 RUN make bpf \
