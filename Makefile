@@ -11,7 +11,7 @@ PYTEST  := $(BIN)/pytest
 BPF_PROGRAMS := $(wildcard bpf/*.bpf.c)
 BPF_OBJECTS  := $(patsubst bpf/%.bpf.c,$(OBJECTS)/%.bpf.o,$(BPF_PROGRAMS))
 BPF_CFLAGS   := -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Werror -Ibpf
-# What a user writes for a cache of its own is honoured; else everything lies in the checkout.
+# Debian's place for nft, bpftool and others, which not every user's shell looks into.
 export PATH := $(PATH):/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
@@ -43,12 +43,12 @@ $(OBJECTS)/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h bpf/lib/*.h bpf/wildcard/*.h)
 	$(CLANG) $(BPF_CFLAGS) -c $< -o $@
 
 kube-tools: ## Build the Kubernetes binaries that the cluster tests run (ten minutes, once)
-	@tests/support/kubetools/build.sh
+	@tests/support/kubetools/build.sh >&2
 
 demo: setup ## Watch policies decide on real packets, in half a minute
 	@PYTHONPATH=tests $(BIN)/python hack/demo/demo.py
 
-test: setup lint ## Run every check and test that CI runs
+test: setup lint kube-tools images ## Run every check and test that CI runs
 	$(PYTEST) -m 'not long' tests
 
 test-unit: setup ## Pure Python: no root, no kernel
@@ -60,17 +60,17 @@ test-bpf: setup ## The wildcard map and the programs in the running kernel
 test-node: setup ## A node with pods made of network namespaces, real packets
 	$(PYTEST) -m 'not long' tests/node
 
-test-cluster: setup ## Against a real API server and etcd
+test-cluster: setup kube-tools ## Against a real API server and etcd; KUBERNETES=1.32.2: of this version
 	$(PYTEST) -m 'not long' tests/cluster
 
-test-chart: setup ## The Helm chart: rendered, validated, installed
+test-chart: setup kube-tools ## The Helm chart: rendered, validated, installed; KUBERNETES as above
 	$(PYTEST) -m 'not long' tests/chart
 
 images: setup ## The container image without a container engine, for test-realcluster
 	@hack/packages.sh realcluster
-	@tests/support/realcluster/images.sh build/images
+	@tests/support/realcluster/images.sh >&2
 
-test-realcluster: setup images ## Install, upgrade and uninstall the chart on two real kubelets (root)
+test-realcluster: setup kube-tools images ## Install, upgrade and uninstall the chart on two real kubelets (root)
 	$(PYTEST) tests/realcluster
 
 generate: setup ## Write what is generated: the chart's copies, the dashboard, the rendered manifest, references
@@ -82,7 +82,7 @@ dashboard-picture: setup ## Plot the dashboard from a run with real traffic, for
 docs: setup ## The documentation as a site, in site/
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-test-long: setup images ## Everything, with the tests that run for minutes
+test-long: setup kube-tools images ## Everything, with the tests that run for minutes
 	$(PYTEST) tests
 
 lint: setup ## Formatting, lint, types, import contracts

@@ -3,15 +3,16 @@
 a registry.
 
 Everything runs in namespaces below one process (`hub.sh`) that dies with the one that started it, so a killed
-run leaves nothing but empty cgroups. The cluster has no link to the machine's network; kubectl and helm are
-run in the hub's. Needs root, cgroup v1, and the Debian packages containerd, runc, containernetworking-plugins
-and nftables.
+run leaves nothing but a folder and empty cgroups, which the next one removes. The cluster has no link to the
+machine's network; kubectl and helm are run in the hub's. Needs root, cgroup v1, and the Debian packages
+containerd, runc, containernetworking-plugins and nftables.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 from contextlib import ExitStack
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import yaml
 
 from support.controlplane import PROFILES, KubectlError, make_certificates, tools
+from support.processes import spawn
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ shift; exec "$@"
 """
 """Joins the cgroups before `--`, then becomes the command after it."""
 CLIENT: Final = "extendedKeyUsage=clientAuth"
+PREFIX: Final = "wildcard-real-"
+"""Begins the names of the folder and the cgroups of a run, followed by its process id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +77,16 @@ class RealCluster:
         self.nodes: dict[str, Place] = {}
 
     def __enter__(self) -> Self:
-        if Path("/sys/fs/cgroup/cgroup.controllers").exists():
-            raise RuntimeError("this machine has cgroup v2 alone; the cluster's nodes know v1")
+        sweep()
+        own = f"{PREFIX}{os.getpid()}-"
         with ExitStack() as stack:
-            self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wildcard-real-")))
+            self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=own)))
             for name in ("log", "data"):
                 (self.folder / name).mkdir()
             self.bin = tools(*TOOLS)
             # Removed last of all, when everything in them has ended with the hub.
             names = [f"n{number}" for number in range(1, len(CNIS) + 1)]
-            cgroups = {name: make_cgroups(stack, f"wildcard-real-{os.getpid()}-{name}") for name in names}
+            cgroups = {name: make_cgroups(stack, f"{own}{name}") for name in names}
             self.kubeconfig = self._credentials()
             self.hub = self._start_hub(stack)
             wait_until(self._api_is_ready, 90, lambda: f"the API server is ready\n{self.log('apiserver')}")
@@ -198,12 +202,7 @@ class RealCluster:
 
     def _spawn(self, stack: ExitStack, name: str, command: Sequence[str | Path]) -> subprocess.Popen[bytes]:
         with (self.folder / "log" / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "--", *command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+            process = spawn(command, log)
         stack.callback(end, process)
         return process
 
@@ -261,18 +260,44 @@ def child_of(pid: int) -> int | None:
     return int(children[0]) if children else None
 
 
+def why_not() -> str | None:
+    """Why this machine can't run such a cluster."""
+    if os.geteuid() != 0:
+        return "real kubelets need root"
+    if Path("/sys/fs/cgroup/cgroup.controllers").exists():
+        return "this machine has cgroup v2 alone; the cluster's nodes know v1"
+    return None
+
+
+def sweep() -> None:
+    """Remove what runs left that were killed."""
+    left = [*Path(tempfile.gettempdir()).glob(f"{PREFIX}*")]
+    left += [group for parent in own_cgroups().values() for group in parent.glob(f"{PREFIX}*")]
+    for path in left:
+        owner = path.name.removeprefix(PREFIX).partition("-")[0]
+        if owner.isdecimal() and not Path("/proc", owner).exists():
+            if path.is_relative_to("/sys"):
+                remove_cgroups(path)
+            else:
+                shutil.rmtree(path)
+
+
+def own_cgroups() -> dict[str, Path]:
+    """This process's cgroup in the hierarchy of every controller that a node needs."""
+    own: dict[str, str] = {}
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        own |= {controller.removeprefix("name="): path for controller in controllers.split(",")}
+    return {name: Path(f"/sys/fs/cgroup/{name}{own[name]}") for name in CONTROLLERS}
+
+
 def make_cgroups(stack: ExitStack, name: str) -> list[Path]:
     """A cgroup below this process's own in every hierarchy, removed in the end.
 
     Below our own, so limits on us hold for the node as well, and its kubelet takes it for the root.
     """
-    own = {}
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        own |= {controller.removeprefix("name="): path for controller in controllers.split(",")}
     groups = []
-    for controller in CONTROLLERS:
-        parent = Path(f"/sys/fs/cgroup/{controller}{own[controller]}")
+    for controller, parent in own_cgroups().items():
         group = parent / name
         group.mkdir(exist_ok=True)
         stack.callback(remove_cgroups, group)
