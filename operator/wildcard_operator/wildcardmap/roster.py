@@ -2,7 +2,7 @@
 """Who is in a map: the names, rows and ids of its entries, in the total order. Made when it is needed.
 
 A map may have a hundred thousand entries of which one changes now and then. So what a build left is packed,
-50 bytes an entry where dicts and lists take 280, and what edits changed since lies beside it.
+50 bytes for an address instead of 280 in dicts and lists, and what edits changed since lies beside it.
 """
 
 import bisect
