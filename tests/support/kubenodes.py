@@ -66,7 +66,7 @@ class KubeNode:
         """End the agent; what it put into the kernel stays."""
         if self.process is not None:
             self.process.send_signal(number)
-            self.process.wait(20)
+            self.process.wait(60)
             self.process = None
 
     def samples(self) -> Samples:

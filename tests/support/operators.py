@@ -74,7 +74,7 @@ class OperatorProcess:
         if self._popen is None:
             return None
         self._popen.send_signal(number)
-        status = self._popen.wait(20)
+        status = self._popen.wait(60)
         self._popen = None
         return status
 
