@@ -10,7 +10,7 @@
 
 /* Part of the pins' path. Raise it when a struct or a map changes its meaning or its size. */
 enum layout {
-	LAYOUT_VERSION = 1,
+	LAYOUT_VERSION = 2,
 };
 
 enum direction {

@@ -37,15 +37,15 @@
  * Cost
  *
  *  - A lookup is a global function, verified by itself: it adds one call frame to
- *    the caller. Stack: 240 bytes of the 512, 304 for a key of nine 8-byte ranges; the
+ *    the caller. Stack: at most 272 of the 512 bytes that a chain of calls may take; the
  *    caller's own frame, with the key, comes on top. Instructions: docs/wildcard-map.md
- *    says how many, and a test holds it to that.
+ *    says how many. Tests hold it to both.
  *  - No helper call on the common path: array lookups are inlined by the verifier.
  *    bpf_loop() runs where more than WILDCARD_INLINE_CHAIN entries share a hash, or
  *    where more than WILDCARD_CHUNK tables could hold a match.
  *  - No per-CPU scratch: programs that interrupt each other on one CPU may both look up.
  *  - Memory, for both images: per entry two rows (24 bytes + twice the key + the ranges
- *    + the value) and about 32 bytes of buckets, 256 KiB of index at most, and 16 bytes
+ *    + the value) and 64 to 128 bytes of buckets, 256 KiB of index at most, and 16 bytes
  *    per rule id and CPU of counters.
  *
  * Needs Linux 5.17 (bpf_loop), libbpf's bpf_helpers.h, and clang with -mcpu=v3.

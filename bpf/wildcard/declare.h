@@ -45,7 +45,7 @@
 	} __attribute__((aligned(8)));                                                             \
 	WILDCARD_ARRAY_(name##_head, 2, struct name##_head);                                       \
 	WILDCARD_ARRAY_(name##_rules, 2 * ((entries) + 1), struct name##_row);                     \
-	WILDCARD_ARRAY_(name##_buckets, 4 * (entries), __u64);                                     \
+	WILDCARD_ARRAY_(name##_buckets, 4 * (entries), struct wildcard_bucket);                    \
 	WILDCARD_ARRAY_(name##_index, 2 * WILDCARD_MAX_WINDOWS, __u64);                            \
 	struct {                                                                                   \
 		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);                                           \

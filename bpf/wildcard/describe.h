@@ -19,10 +19,10 @@ enum wildcard_kind {
 };
 
 struct wildcard_field {
-	__u8 kind;   /* enum wildcard_kind; 0: no such field */
-	__u8 size;   /* bytes */
-	__u8 offset; /* in the key, bytes */
-	__u8 reserved;
+	__u8 kind;  /* enum wildcard_kind; 0: no such field */
+	__u8 word;  /* where the word of the key starts that it starts in, bytes */
+	__u8 left;  /* bits before it in that word */
+	__u8 right; /* bits that it leaves free in a word */
 };
 
 struct wildcard_desc {
@@ -34,10 +34,13 @@ struct wildcard_desc {
 #define WILDCARD_MEMBER_(name, kind, type, member)                                                 \
 	type member __attribute__((btf_decl_tag("wildcard:" #kind)));
 #define WILDCARD_SIZE_(name, kind, type, member) + sizeof(type)
+/* 4-byte units, see struct wildcard_entry */
 #define WILDCARD_BOUNDS_(name, kind, type, member)                                                 \
-	+ (WILDCARD_KIND_##kind == WILDCARD_KIND_RANGE ? (sizeof(type) == 8 ? 2 : 1) : 0)
+	+ (WILDCARD_KIND_##kind == WILDCARD_KIND_RANGE ? (sizeof(type) <= 2 ? 1 : 4) : 0)
 #define WILDCARD_FIELD_(name, kind, type, member)                                                  \
-	{ WILDCARD_KIND_##kind, sizeof(type), __builtin_offsetof(struct name##_elem, member), 0 },
+	{ WILDCARD_KIND_##kind, __builtin_offsetof(struct name##_elem, member) & ~7,               \
+	  __builtin_offsetof(struct name##_elem, member) % 8 * 8,                                  \
+	  (64 - 8 * sizeof(type)) & 63 },
 #define WILDCARD_CHECK_(name, kind, type, member)                                                  \
 	_Static_assert(sizeof(type) == 1 || sizeof(type) == 2 || sizeof(type) == 4 ||              \
 		       sizeof(type) == 8 ||                                                        \
@@ -54,7 +57,7 @@ struct wildcard_desc {
 		       #name ": a key has at most 128 bytes");                                     \
 	enum {                                                                                     \
 		name##_words = sizeof(struct name##_elem) / 8,                                     \
-		name##_bounds = 0 each(WILDCARD_BOUNDS_, name, __VA_ARGS__),                       \
+		name##_bounds = (0 each(WILDCARD_BOUNDS_, name, __VA_ARGS__) + 1) / 2,             \
 	};                                                                                         \
 	static const struct wildcard_desc __attribute__((unused)) name##_desc = {                                     \
 		.words = name##_words,                                                             \

@@ -6,8 +6,7 @@
  * Two images of everything, chosen by the snapshot:
  *	head	one struct wildcard_head an image, then the tables
  *	rules	rows; row 0 of an image is never used, so 0 means none
- *	buckets	__u64: the first row of a chain (low half), and a filter of the
- *		hashes in it (high half)
+ *	buckets	struct wildcard_bucket: the chains
  *	index	__u64: for each value of a window of key bits the set of tables
  *		that hold an entry which it could match
  */
@@ -29,7 +28,7 @@ struct wildcard_window {
 struct wildcard_head {
 	__u64 tables;	    /* the set of tables in use */
 	__u64 nowhere;	    /* behind every place: 2^64 - 1 */
-	__u32 direct;	    /* not 0: each table is one row, nothing is hashed */
+	__u32 direct;	    /* not 0: each table is one row, and its seed says which */
 	__u32 windows;	    /* how many windows are in use */
 	__u32 rows_base;    /* first element of this image in rules */
 	__u32 buckets_base; /* ... and in buckets */
@@ -41,6 +40,11 @@ struct wildcard_head {
 	__u32 seed[2 * WILDCARD_MAX_WORDS]; /* two a word of the key */
 };
 
+/* Bit n of a set is table n. Its record stands at the top six bits of 2^n times this, a de Bruijn
+ * sequence: a different place for each, and BPF has no instruction that finds n.
+ */
+#define WILDCARD_TABLE_PLACES 0x022fdd63cc95386dULL
+
 /* A tuple: the entries that are hashed by the same bits of the key. */
 struct wildcard_table {
 	__u64 best; /* no entry in this table has a lower place */
@@ -49,9 +53,18 @@ struct wildcard_table {
 	/* followed by the key's words of mask */
 };
 
-/* The head of a row; the key's words of value and of mask, the bounds of ranges and the
- * user's value follow. Bounds: of a range of up to 4 bytes the low bound in the low
- * half and the distance to the high bound in the high half of one word; of 8 bytes two words.
+/* A chain: the entries whose hashes end alike, by their places. What a lookup needs to leave a
+ * chain alone stands here, as each row is a cache line of its own.
+ */
+struct wildcard_bucket {
+	__u64 place;  /* of the first row */
+	__u32 row;    /* the first; 0: no chain */
+	__u32 filter; /* bit n: a hash may start with n */
+};
+
+/* The head of a row; the key's words of value and of mask, the bounds of ranges (padded to 8
+ * bytes) and the user's value follow. Bounds: of a range of up to 2 bytes the low bound in the low
+ * half of a __u32 and the distance to the high bound in its high half; of more bytes two __u64.
  */
 struct wildcard_entry {
 	__u64 place; /* priority << 32 | place among those of this priority */

@@ -11,7 +11,7 @@
 #define WILDCARD_LOOKUP_H
 
 /* Rows that are looked at before bpf_loop() takes over: of a chain, and of a small map. */
-#define WILDCARD_INLINE_CHAIN 2
+#define WILDCARD_INLINE_CHAIN 3
 #define WILDCARD_INLINE_ROWS 2
 /* Tables that are probed at once. */
 #define WILDCARD_CHUNK 4
@@ -40,32 +40,24 @@ struct wildcard_walk {
 			asm volatile("" : "+r"(result) : : "memory"); \
 	} while (0)
 
-/* The lowest bit of a set that is not empty, by a de Bruijn sequence: BPF has no such instruction.
- */
-static __always_inline __u32 wildcard_first(__u64 set)
+/* The lowest table of a set that is not empty. */
+static __always_inline const struct wildcard_table *
+wildcard_first(const struct wildcard_desc *d, const struct wildcard_head *head, __u64 set)
 {
-	static const __u8 bit[64] = {
-		0,  1,	2,  53, 3,  7,	54, 27, 4,  38, 41, 8,	34, 55, 48, 28,
-		62, 5,	39, 46, 44, 42, 22, 9,	24, 35, 59, 56, 49, 18, 29, 11,
-		63, 52, 6,  26, 37, 40, 33, 47, 61, 45, 43, 21, 23, 58, 17, 10,
-		51, 25, 36, 32, 60, 20, 57, 16, 50, 31, 19, 15, 30, 14, 13, 12,
-	};
-	__u64 lowest = bit[((set & -set) * 0x022fdd63cc95386dULL) >> 58];
+	const __u32 stride = sizeof(struct wildcard_table) + 8 * d->words;
 
-	/* The compiler knows that this holds and would leave it out; the verifier does not. */
-	asm volatile("%0 &= 63" : "+r"(lowest));
-	return lowest;
+	return (const void *)(head + 1) + (((set & -set) * WILDCARD_TABLE_PLACES) >> 58) * stride;
 }
 
 /* A field's number in host order. The field may lie across two words. */
 static __always_inline __u64 wildcard_number(const struct wildcard_field *f, const __u64 *key)
 {
-	__u32 word = f->offset / 8, bit = f->offset % 8 * 8;
-	__u64 n = __builtin_bswap64(key[word]) << bit;
+	const __u64 *word = (const void *)key + f->word;
+	__u64 n = __builtin_bswap64(word[0]) << f->left;
 
-	if (bit + 8 * f->size > 64)
-		n |= __builtin_bswap64(key[word + 1]) >> (64 - bit);
-	return n >> (64 - 8 * f->size);
+	if (f->left > f->right)
+		n |= __builtin_bswap64(word[1]) >> (64 - f->left);
+	return n >> f->right;
 }
 
 /* The tables that could hold a match, as far as the windows tell. */
@@ -123,7 +115,8 @@ static __always_inline bool wildcard_match(const struct wildcard_desc *d, const 
 					   const __u64 *key)
 {
 	const __u64 *value = row + WILDCARD_ENTRY_WORDS;
-	const __u64 *mask = value + d->words, *bounds = mask + d->words;
+	const __u64 *mask = value + d->words;
+	const __u32 *bounds = (const void *)(mask + d->words);
 	__u64 differ = 0;
 
 #pragma unroll
@@ -137,24 +130,23 @@ static __always_inline bool wildcard_match(const struct wildcard_desc *d, const 
 		return false;
 #pragma unroll
 	for (int i = 0; i < WILDCARD_MAX_FIELDS; i++) {
-		__u64 distance;
+		__u64 number;
 
 		if (d->field[i].kind != WILDCARD_KIND_RANGE)
 			continue;
-		distance = wildcard_number(&d->field[i], key);
-		if (d->field[i].size == 8) {
-			/* Whether bounds[1] - distance borrows; a branch would double what is
-			 * verified. */
-			distance -= bounds[0];
-			differ |= ((~bounds[1] & distance) |
-				   (~(bounds[1] ^ distance) & (bounds[1] - distance))) >>
-				  63;
-			bounds += 2;
-		} else {
-			/* Borrows from the upper half where the distance is too long. */
-			distance = (__u32)(distance - bounds[0]);
-			differ |= ((bounds[0] >> 32) - distance) >> 32;
+		number = wildcard_number(&d->field[i], key);
+		if (d->field[i].right >= 48) {
+			/* Borrows where the distance is too long. */
+			differ |= ((bounds[0] >> 16) - ((number - bounds[0]) & 0xffff)) >> 63;
 			bounds++;
+		} else {
+			/* Whether span - number borrows; a branch would double what is verified. */
+			__u64 span = bounds[2] | (__u64)bounds[3] << 32;
+
+			number -= bounds[0] | (__u64)bounds[1] << 32;
+			differ |= ((~span & number) | (~(span ^ number) & (span - number))) >> 63;
+			bounds += 4;
+			WILDCARD_IN_TURN_(d, differ);
 		}
 	}
 	return !differ;
@@ -209,17 +201,16 @@ static __always_inline void wildcard_probe(const struct wildcard_desc *d,
 					   struct wildcard_walk *walk, struct wildcard_walk *slow,
 					   void *rules, void *buckets, long (*chain)(__u32, void *))
 {
-	const __u32 stride = sizeof(struct wildcard_table) + 8 * d->words;
 	const struct wildcard_head *head = walk->head;
-	__u64 rows[WILDCARD_CHUNK / 2] = {}, live = 0;
+	__u32 chains[WILDCARD_CHUNK] = {};
+	struct wildcard_bucket *bucket;
+	__u64 live = 0;
+	__u32 hash, at;
 
 #pragma unroll
 	for (__u32 i = 0; i < WILDCARD_CHUNK; i++) {
-		const struct wildcard_table *table =
-			(const void *)(head + 1) + wildcard_first(walk->set) * stride;
+		const struct wildcard_table *table = wildcard_first(d, head, walk->set);
 		__u64 here = (walk->set | -walk->set) >> 63; /* 0: no table is left */
-		__u32 hash, at;
-		__u64 *bucket;
 
 		if (i >= head->chunk)
 			break;
@@ -228,15 +219,19 @@ static __always_inline void wildcard_probe(const struct wildcard_desc *d,
 		bucket = bpf_map_lookup_elem(buckets, &at);
 		if (!bucket)
 			return;
-		live |= (*bucket >> 32 >> (hash >> 27) & here) << i;
-		rows[i / 2] |= (__u64)(__u32)*bucket << 32 * (i % 2);
+		live |= (bucket->filter >> (hash >> 27) & here) << i;
+		chains[i] = at;
 		walk->set &= walk->set - 1;
 	}
 	for (int i = 0; i < WILDCARD_CHUNK && live; i++) {
-		__u64 lowest = live & -live, at = (lowest >> 1) - (lowest >> 3);
+		__u64 lowest = live & -live;
 
-		walk->row = (rows[0] ^ ((rows[0] ^ rows[1]) & -(at >> 1))) >> 32 * (at & 1);
 		live &= live - 1;
+		at = chains[((lowest >> 1) - (lowest >> 3)) % WILDCARD_CHUNK];
+		bucket = bpf_map_lookup_elem(buckets, &at);
+		if (!bucket || bucket->place >= walk->best)
+			continue;
+		walk->row = bucket->row;
 		wildcard_follow(d, walk, slow, rules, chain);
 	}
 }
@@ -245,8 +240,7 @@ static __always_inline void wildcard_probe(const struct wildcard_desc *d,
 static __always_inline void wildcard_direct(const struct wildcard_desc *d,
 					    struct wildcard_walk *walk, void *rules)
 {
-	/* Rows are numbered in the order of their places. */
-	walk->row = 1 + wildcard_first(walk->set);
+	walk->row = wildcard_first(d, walk->head, walk->set)->seed;
 	walk->set = wildcard_step(d, walk, rules) && walk->found ? 0 : walk->set & (walk->set - 1);
 }
 
@@ -254,11 +248,7 @@ static __always_inline void wildcard_direct(const struct wildcard_desc *d,
 static __always_inline long wildcard_next(const struct wildcard_desc *d, struct wildcard_walk *walk,
 					  void *rules, void *buckets, long (*chain)(__u32, void *))
 {
-	const __u32 stride = sizeof(struct wildcard_table) + 8 * d->words;
-	const struct wildcard_table *table =
-		(const void *)(walk->head + 1) + wildcard_first(walk->set) * stride;
-
-	if (!walk->set || table->rest >= walk->best)
+	if (!walk->set || wildcard_first(d, walk->head, walk->set)->rest >= walk->best)
 		return 1;
 	if (walk->head->direct)
 		wildcard_direct(d, walk, rules);

@@ -3,15 +3,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from support.bpfbuild import compile_bpf
+from support.bpfbuild import ROOT, compile_bpf
 from wildcard_operator.wildcardmap import InvalidArgument, WildcardMap
 from wildcard_operator.wildcardmap.btf import Btf
-from wildcard_operator.wildcardmap.storage import HEAD_TYPE, WINDOW_TYPE, table_type
+from wildcard_operator.wildcardmap.storage import (
+    BUCKET_TYPE,
+    HEAD_TYPE,
+    TABLE_PLACES,
+    WINDOW_TYPE,
+    table_type,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +43,7 @@ def offsets(dtype: np.dtype[np.void]) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     ("struct", "dtype"),
-    [("wildcard_head", HEAD_TYPE), ("wildcard_window", WINDOW_TYPE)],
+    [("wildcard_head", HEAD_TYPE), ("wildcard_window", WINDOW_TYPE), ("wildcard_bucket", BUCKET_TYPE)],
 )
 def test_a_struct_lies_as_python_writes_it(btf: Btf, struct: str, dtype: np.dtype[np.void]) -> None:
     assert list(offsets(dtype).values()) == [member.offset for member in btf.members(struct)]
@@ -49,6 +56,15 @@ def test_a_table_starts_as_python_writes_it(btf: Btf) -> None:
 
     assert list(ours.values())[: len(theirs)] == list(theirs.values())
     assert ours["mask"] == btf.size("wildcard_table")
+
+
+def test_each_table_has_the_place_that_the_header_gives_it() -> None:
+    layout = (ROOT / "bpf" / "wildcard" / "layout.h").read_text(encoding="utf-8")
+    found = re.search(r"define WILDCARD_TABLE_PLACES (\w+)ULL", layout)
+
+    assert found is not None
+    assert TABLE_PLACES.tolist() == [(int(found[1], 16) << table) % 2**64 >> 58 for table in range(64)]
+    assert len(set(TABLE_PLACES.tolist())) == 64
 
 
 @pytest.mark.parametrize("count", range(1, 10))

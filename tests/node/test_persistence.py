@@ -25,7 +25,7 @@ from support.streams import Stream
 from support.topology import Fabric
 from support.waiting import wait_until
 from wildcard_operator.cli.agent import clean_up
-from wildcard_operator.datapath.abi import POLICY_OBJECT
+from wildcard_operator.datapath.abi import POLICY_OBJECT, abi
 from wildcard_operator.datapath.links import HOOKS
 from wildcard_operator.datapath.maps import NodeMaps
 from wildcard_operator.datapath.pins import FOLDER, Pins
@@ -217,7 +217,7 @@ def test_an_agent_killed_a_hundred_times_does_no_harm(world: World) -> None:
 def test_another_build_of_the_programs_takes_over_without_a_packet_unjudged(world: World) -> None:
     with LocalAgent(world.node, bpffs=world.bpffs) as agent:
         agent.apply(*(pod_object(p, "node-1") for p in world.node.pods.values()), *_policies(PORTS[0]))
-        pins = Pins(world.bpffs, 1)
+        pins = Pins(world.bpffs, abi().layout_version)
         (former,) = pins.slots()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         newer = Path(folder, "policy.bpf.o")

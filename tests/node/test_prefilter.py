@@ -18,6 +18,7 @@ from support.objects import wildcard_filter
 from support.reach import connects
 from support.stage import Stage, built_stage
 from support.wire import Wire, in_order, mac_of, token
+from wildcard_operator.datapath.abi import abi
 from wildcard_operator.datapath.pins import Pins
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def test_somebody_elses_xdp_program_stays_and_is_reported(tmp_path: Path) -> Non
 
 def test_the_program_leaves_an_interface_that_no_filter_names(node: Stage) -> None:
     node.apply()
-    pins = Pins(node.agent.bpffs, 1)
+    pins = Pins(node.agent.bpffs, abi().layout_version)
     assert [list(folder.iterdir()) for folder in pins.xdp_folders()] in ([], [[]])
     assert connects(node.fabric.outside, node.node.netns, "192.168.50.11", 8000)
     node.apply(wildcard_filter("in", "Ingress", PRIMARY, PORTS, PING, PING6, SYN))

@@ -2,9 +2,9 @@
 """Where everything is pinned, so that enforcement outlives the agent.
 
     ROOT/wildcard-operator/control                     which program judges; outlives layouts
-    ROOT/wildcard-operator/v1/...                      the maps of layout 1
-    ROOT/wildcard-operator/v1/slot0-BUILD/HOOK         links of one build of the netfilter programs
-    ROOT/wildcard-operator/v1/xdp-BUILD/INDEX-MODE     links of one build of the XDP program
+    ROOT/wildcard-operator/v2/...                      the maps of layout 2
+    ROOT/wildcard-operator/v2/slot0-BUILD/HOOK         links of one build of the netfilter programs
+    ROOT/wildcard-operator/v2/xdp-BUILD/INDEX-MODE     links of one build of the XDP program
 
 BUILD is a hash of the object file and its settings: a restarted agent knows without loading anything whether
 what is attached is what it would attach.

@@ -11,7 +11,7 @@ from . import hashing, plan, windows
 from .description import MAX_TABLES, Description, Kind
 from .errors import InvalidArgument
 from .rules import RuleArrays, decode_rule
-from .storage import Image, Shape
+from .storage import TABLE_PLACES, Image, Shape
 
 Words = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.uint64]
@@ -99,15 +99,15 @@ def encode_rows(shape: Shape, arrays: RuleArrays) -> npt.NDArray[np.void]:
     rows["value"] = (arrays.low & mask).view(np.uint64)
     rows["id"] = arrays.rule_id
     rows["order"] = arrays.order
-    word = 0
+    at = 0
     for index in description.ranges:
         low, high = (_field_numbers(description, index, part) for part in (arrays.low, arrays.high))
-        if description.fields[index].size == 8:
-            rows["bounds"][:, word], rows["bounds"][:, word + 1] = low, high - low
-            word += 2
+        if description.fields[index].size <= 2:
+            rows["bounds"][:, at] = low | (high - low) << np.uint64(16)
+            at += 1
         else:
-            rows["bounds"][:, word] = low | (high - low) << np.uint64(32)
-            word += 1
+            rows["bounds"][:, at : at + 4] = np.stack([low, high - low], axis=1).view(np.uint32)
+            at += 4
     if shape.value_size:
         rows["user"][:, : shape.value_size] = arrays.value
     return rows
@@ -120,16 +120,16 @@ def decode_rows(shape: Shape, rows: npt.NDArray[np.void]) -> RuleArrays:
     mask = np.ascontiguousarray(rows["mask"]).view(np.uint8)
     low = value.copy()
     high = value | (~mask & field_mask(description, range_fields=False))
-    word = 0
+    at = 0
     for index in description.ranges:
         field, offset = description.fields[index], description.offsets[index]
-        bounds = rows["bounds"][:, word]
-        least, span = (
-            (bounds, rows["bounds"][:, word + 1])
-            if field.size == 8
-            else (bounds & np.uint64(0xFFFFFFFF), bounds >> np.uint64(32))
-        )
-        word += 2 if field.size == 8 else 1
+        if field.size <= 2:
+            both = rows["bounds"][:, at]
+            least, span = both & np.uint32(0xFFFF), both >> np.uint32(16)
+            at += 1
+        else:
+            least, span = np.ascontiguousarray(rows["bounds"][:, at : at + 4]).view(np.uint64).T
+            at += 4
         for part, numbers in ((low, least), (high, least + span)):
             packed = numbers.astype(f">u{field.size}").view(np.uint8).reshape(len(rows), field.size)
             part[:, offset : offset + field.size] = packed
@@ -189,7 +189,7 @@ def _direct(shape: Shape, arrays: RuleArrays, rows: npt.NDArray[np.void]) -> Bui
         rows=rows,
         lengths=np.zeros((0, len(shape.description.fields)), np.uint8),
         masks=np.zeros((count, shape.description.words), np.uint64),
-        table_seeds=np.zeros(count, np.uint64),
+        table_seeds=np.arange(1, count + 1, dtype=np.uint64),
         best=rows["place"][1:],
         direct=True,
         seeds=hashing.new_seeds(),
@@ -239,21 +239,31 @@ def write(image: Image, built: Built) -> None:
     image.rows[: len(built.rows)] = built.rows
     image.rows["table"][len(built.rows) :] = 0
     image.buckets[:] = 0
-    image.buckets[built.used_buckets] = built.heads | built.filters.astype(np.uint64) << np.uint64(32)
-    tables = image.tables
-    tables["best"][:count] = built.best
-    tables["rest"][:count] = np.minimum.accumulate(built.best[::-1])[::-1]
-    tables["seed"][:count] = built.table_seeds
-    tables["mask"][:count] = built.masks
+    for part, of_chain in (
+        ("place", built.rows["place"][built.heads]),
+        ("row", built.heads),
+        ("filter", built.filters),
+    ):
+        image.buckets[part][built.used_buckets] = of_chain
+    tables, at = image.tables, TABLE_PLACES[:count]
+    tables["best"][at] = built.best
+    tables["rest"][at] = np.minimum.accumulate(built.best[::-1])[::-1]
+    tables["seed"][at] = built.table_seeds
+    tables["mask"][at] = built.masks
     head["tables"] = np.uint64(0xFFFFFFFFFFFFFFFF >> (MAX_TABLES - count)) if count else 0
     head["direct"] = built.direct
     head["chunk"] = min(count, PROBES_AT_ONCE)
     head["bucket_mask"] = len(image.buckets) - 1
     head["seed"] = built.seeds
     head["windows"] = len(built.windows)
-    at = 0
+    start = 0
     for number, indexed in enumerate(built.windows):
         window = indexed.window
-        head["window"][0, number] = (window.word, window.shift, (1 << window.bits) - 1, image.index_base + at)
-        image.index[at : at + len(indexed.sets)] = indexed.sets
-        at += len(indexed.sets)
+        head["window"][0, number] = (
+            window.word,
+            window.shift,
+            (1 << window.bits) - 1,
+            image.index_base + start,
+        )
+        image.index[start : start + len(indexed.sets)] = indexed.sets
+        start += len(indexed.sets)

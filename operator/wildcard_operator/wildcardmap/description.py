@@ -20,7 +20,7 @@ from .errors import InvalidArgument
 MAX_FIELDS = 9
 MAX_KEY_SIZE = 128
 MAX_TABLES = 64
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 
 
 class Kind(enum.StrEnum):
@@ -131,9 +131,10 @@ class Description:
         return tuple(index for index, field in enumerate(self.fields) if field.kind is Kind.RANGE)
 
     @functools.cached_property
-    def range_words(self) -> int:
-        """Words that the bounds take in a row: one a range of up to 4 bytes, two a range of 8."""
-        return sum(2 if self.fields[index].size == 8 else 1 for index in self.ranges)
+    def bounds(self) -> int:
+        """4-byte units that the bounds take in a row: one a range of up to 2 bytes, four of more; even."""
+        units = sum(1 if self.fields[index].size <= 2 else 4 for index in self.ranges)
+        return units + units % 2
 
     def row_type(self, value_size: int) -> np.dtype[np.void]:
         """The numpy type of a row with ``value_size`` bytes of user value."""
@@ -146,8 +147,8 @@ class Description:
             ("value", "u8", self.words),
             ("mask", "u8", self.words),
         ]
-        if self.range_words:
-            fields.append(("bounds", "u8", self.range_words))
+        if self.bounds:
+            fields.append(("bounds", "u4", self.bounds))
         if value_size:
             fields.append(("user", "u1", -(-value_size // 8) * 8))
         return np.dtype(_vectors(fields))

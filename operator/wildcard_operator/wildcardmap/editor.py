@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from . import hashing, plan, windows
 from .builder import DIRECT_LIMIT, field_mask
-from .storage import Image, Shape
+from .storage import TABLE_PLACES, Image, Shape
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,8 +50,8 @@ class Editor:
 
     def __init__(self, shape: Shape, image: Image) -> None:
         self._shape = shape
-        self._count = int(image.head["tables"][0]).bit_count()
-        self.lengths = _lengths(shape, image.tables["mask"][: self._count])
+        self._places = TABLE_PLACES[: int(image.head["tables"][0]).bit_count()]
+        self.lengths = _lengths(shape, image.tables["mask"][self._places])
         self._windows = windows_of(shape, image)
         self._touched_rows: set[int] = set()
         self._touched_buckets: set[int] = set()
@@ -78,25 +78,26 @@ class Editor:
         buckets = np.fromiter(self._touched_buckets, np.intp)
         image.rows[rows] = source.rows[rows]
         image.buckets[buckets] = source.buckets[buckets]
-        image.tables[: self._count] = source.tables[: self._count]
+        image.tables[self._places] = source.tables[self._places]
         used = sum(1 << window.bits for window, _ in self._windows)
         image.index[:used] = source.index[:used]
 
     def _bucket(self, image: Image, low: npt.NDArray[np.uint8], table: int) -> tuple[int, int]:
         """Return (bucket, filter bit) of a rule in a table."""
-        masked = low.view(np.uint64)[None] & image.tables["mask"][table]
-        seed = image.tables["seed"][table : table + 1]
-        hashed = int(hashing.hashes(image.head["seed"][0], seed, masked)[0])
+        record = image.tables[self._places[table]]
+        masked = low.view(np.uint64)[None] & record["mask"]
+        hashed = int(hashing.hashes(image.head["seed"][0], record["seed"][None], masked)[0])
         return hashed & (len(image.buckets) - 1), 1 << (hashed >> 27)
 
     def _unlink(self, image: Image, row: int, low: npt.NDArray[np.uint8]) -> None:
         bucket, _ = self._bucket(image, low, int(image.rows["table"][row]) - 1)
         following = int(image.rows["next"][row])
-        word = int(image.buckets[bucket])
-        at = word & 0xFFFFFFFF
+        head = image.buckets[bucket]
+        at = int(head["row"])
         if at == row:
             # An empty chain needs no filter; bits of a chain that goes on may be stale.
-            image.buckets[bucket] = (word & ~0xFFFFFFFF | following) if following else 0
+            head["row"], head["place"] = following, image.rows["place"][following]
+            head["filter"] = head["filter"] if following else 0
             self._touched_buckets.add(bucket)
         else:
             chain = image.rows["next"]
@@ -111,26 +112,27 @@ class Editor:
         table = int(new.record["table"]) - 1
         place = int(new.record["place"])
         bucket, bit = self._bucket(image, new.low, table)
-        word = int(image.buckets[bucket])
-        previous, at = 0, word & 0xFFFFFFFF
+        head = image.buckets[bucket]
+        previous, at = 0, int(head["row"])
         places, chain = image.rows["place"], image.rows["next"]
         while at and places[at] < place:
             previous, at = at, int(chain[at])
         image.rows[new.row] = new.record
         image.rows["next"][new.row] = at
-        head = word & 0xFFFFFFFF if previous else new.row
         if previous:
             chain[previous] = new.row
             self._touched_rows.add(previous)
-        image.buckets[bucket] = (word >> 32 | bit) << 32 | head
+        else:
+            head["row"], head["place"] = new.row, place
+        head["filter"] |= bit
         self._touched_rows.add(new.row)
         self._touched_buckets.add(bucket)
         self._index(image, new, table)
         tables = image.tables
-        if place < tables["best"][table]:
-            tables["best"][table] = place
-            best = tables["best"][: self._count]
-            tables["rest"][: self._count] = np.minimum.accumulate(best[::-1])[::-1]
+        if place < tables["best"][self._places[table]]:
+            tables["best"][self._places[table]] = place
+            best = tables["best"][self._places]
+            tables["rest"][self._places] = np.minimum.accumulate(best[::-1])[::-1]
 
     def _index(self, image: Image, new: NewRow, table: int) -> None:
         bit = np.uint64(1 << table)

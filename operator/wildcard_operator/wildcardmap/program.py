@@ -102,7 +102,7 @@ class Matcher:
 def kernel_description(description: Description) -> bytes:
     """The description as struct wildcard_desc."""
     fields = [
-        struct.pack("=BBBB", field.kind.number, field.size, offset, 0)
+        struct.pack("=BBBB", field.kind.number, offset & ~7, offset % 8 * 8, max(0, 64 - field.bits))
         for field, offset in zip(description.fields, description.offsets, strict=True)
     ]
     return struct.pack("=I", description.words) + b"".join(fields).ljust(4 * MAX_FIELDS, b"\0")

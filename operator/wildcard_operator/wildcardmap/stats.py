@@ -7,6 +7,7 @@ import numpy as np
 
 from . import builder, editor, hashing, windows
 from .state import MapState
+from .storage import TABLE_PLACES
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,8 +41,9 @@ def measure(state: MapState) -> Stats:
     if image.head["direct"][0]:
         chains = np.ones(len(live), np.intp)
     else:
-        masked = low.view(np.uint64) & image.tables["mask"][table]
-        hashed = hashing.hashes(image.head["seed"][0], image.tables["seed"][table], masked)
+        records = image.tables[TABLE_PLACES[table]]
+        masked = low.view(np.uint64) & records["mask"]
+        hashed = hashing.hashes(image.head["seed"][0], records["seed"], masked)
         chains = np.unique(hashed & np.uint32(shape.buckets - 1), return_counts=True)[1]
     sets = np.full(len(live), image.head["tables"][0], np.uint64)
     packets = low.view(np.uint64).byteswap()

@@ -26,6 +26,7 @@ MAX_ENTRIES: Final = 1 << 22
 _ABOUT_SIZE: Final = 4096
 
 WINDOW_TYPE = np.dtype([("word", "u4"), ("shift", "u4"), ("mask", "u4"), ("base", "u4")])
+BUCKET_TYPE = np.dtype([("place", "u8"), ("row", "u4"), ("filter", "u4")])
 HEAD_TYPE = np.dtype(
     [
         ("tables", "u8"),
@@ -42,6 +43,12 @@ HEAD_TYPE = np.dtype(
         ("seed", "u4", (32,)),
     ]
 )
+
+
+TABLE_PLACES: Final = np.array(
+    [((1 << table) * 0x022FDD63CC95386D & (1 << 64) - 1) >> 58 for table in range(MAX_TABLES)], np.intp
+)
+"""Where the record of each table stands, as WILDCARD_TABLE_PLACES of layout.h makes it."""
 
 
 def table_type(words: int) -> np.dtype[np.void]:
@@ -113,7 +120,7 @@ class Shape:
         return {
             "head": (self.head_size, 2),
             "rules": (self.row_type.itemsize, 2 * self.rows),
-            "buckets": (8, 2 * self.buckets),
+            "buckets": (BUCKET_TYPE.itemsize, 2 * self.buckets),
             "index": (8, 2 * self.index_size),
             "counters": (16, self.max_rule_ids),
         }
@@ -135,7 +142,9 @@ class Image:
         self.tables = np.frombuffer(memory["head"], tables, MAX_TABLES, start + HEAD_TYPE.itemsize)
         row_type, rows = shape.row_type, shape.rows
         self.rows = np.frombuffer(memory["rules"], row_type, rows, number * rows * row_type.itemsize)
-        self.buckets = np.frombuffer(memory["buckets"], np.uint64, shape.buckets, 8 * number * shape.buckets)
+        self.buckets = np.frombuffer(
+            memory["buckets"], BUCKET_TYPE, shape.buckets, number * shape.buckets * BUCKET_TYPE.itemsize
+        )
         self.index = np.frombuffer(
             memory["index"], np.uint64, shape.index_size, 8 * number * shape.index_size
         )
