@@ -71,17 +71,19 @@ def work(plane: ControlPlane) -> None:
 
 
 def tamper_with(plane: ControlPlane, kind: str) -> None:
-    """Add a field, which the operator takes away again."""
+    """Add a field, which the operator takes away again, and with it the record of who set which."""
     wait_until(lambda: published(plane, kind), 60, f"there are {kind}")
     (item,) = published(plane, kind)
     item["spec"]["foreign"] = True
     plane.kubectl("replace", "-f", "-", stdin=json.dumps(item))
     wait_until(lambda: "foreign" not in published(plane, kind)[0]["spec"], 60, f"the {kind} are set right")
+    assert "managedFields" not in published(plane, kind)[0]["metadata"]
 
 
 def published(plane: ControlPlane, kind: str) -> list[dict[str, Any]]:
     """What is published of the namespace `shop`."""
-    items: list[dict[str, Any]] = plane.get(kind, "-n", NAMESPACE, "-l", f"{NAMESPACE_LABEL}=shop")["items"]
+    selected = (kind, "-n", NAMESPACE, "-l", f"{NAMESPACE_LABEL}=shop", "--show-managed-fields")
+    items: list[dict[str, Any]] = plane.get(*selected)["items"]
     return items
 
 
