@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 from support.agents import LocalAgent
+from support.plain_objects import host_addresses_of
 from support.topology import Fabric
 from support.traffic import Prober
 
@@ -127,7 +128,9 @@ class CaseCluster:
 def _node_addresses(objects: Sequence[dict[str, Any]], node: str) -> set[str]:
     found = [item for item in objects if item["kind"] == "Node" and item["metadata"]["name"] == node]
     listed = found[0].get("status", {}).get("addresses", []) if found else []
-    return {entry["address"] for entry in listed if entry["type"] != "Hostname"}
+    reporting = [o for o in objects if o["kind"] == "Pod" and o["spec"].get("nodeName") == node]
+    reported = {str(address) for pod in reporting for address in host_addresses_of(pod)}
+    return {entry["address"] for entry in listed if entry["type"] != "Hostname"} | reported
 
 
 def _pods(objects: Sequence[dict[str, Any]]) -> list[tuple[str, tuple[str, ...]]]:

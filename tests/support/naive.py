@@ -19,6 +19,7 @@ from support.plain_objects import (
     addresses_of,
     addresses_of_node,
     cidr_contains,
+    host_addresses_of,
     labels_of,
     numbers_of_named_port,
     policy_types,
@@ -107,7 +108,10 @@ class _Cluster:
 
     def node_has_address(self, node_name: str | None, address: Address) -> bool:
         nodes = [node for node in self.of_kind.get("Node", []) if node["metadata"]["name"] == node_name]
-        return any(address in addresses_of_node(node) for node in nodes)
+        pods = [pod for pod in self.of_kind.get("Pod", []) if pod["spec"].get("nodeName") == node_name]
+        return any(address in addresses_of_node(node) for node in nodes) or any(
+            address in host_addresses_of(pod) for pod in pods
+        )
 
     def _owns(self, pod: Object, address: Address) -> bool:
         if pod["spec"].get("hostNetwork"):

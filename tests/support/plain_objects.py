@@ -25,6 +25,13 @@ def addresses_of_node(node: Object) -> list[Address]:
     return [ipaddress.ip_address(e["address"]) for e in entries if e["type"] in ("InternalIP", "ExternalIP")]
 
 
+def host_addresses_of(pod: Object) -> list[Address]:
+    """The addresses of its node that a pod reports: `status.hostIPs`, or `hostIP` where these lack."""
+    status = pod.get("status", {})
+    reported = [entry["ip"] for entry in status.get("hostIPs") or []] or [status.get("hostIP")]
+    return [ipaddress.ip_address(address) for address in reported if address]
+
+
 def policy_types(spec: Mapping[str, Any]) -> list[str]:
     """The directions that a policy isolates. Absent: Ingress, and Egress where there is an egress rule."""
     if spec.get("policyTypes"):

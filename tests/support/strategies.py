@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
+from support.plain_objects import host_addresses_of
 from support.rule_strategies import (
     CROWDED,
     LABELS,
@@ -124,8 +125,22 @@ def pods_named(draw: st.DrawFn, name: str, number: int, age: int) -> Object:
         "labels": draw(labels()),
         "creationTimestamp": f"2026-01-01T00:00:0{age}Z",
     }
-    status = {"phase": draw(st.sampled_from(phases)), "podIPs": [{"ip": address} for address in addresses]}
+    status = {
+        "phase": draw(st.sampled_from(phases)),
+        "podIPs": [{"ip": address} for address in addresses],
+        **draw(st.sampled_from(_reports(number % len(NODES) + 1))),
+    }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": status}
+
+
+def _reports(node: int) -> list[Object]:
+    """What a pod may report of its node: addresses that the Node object states, others, or none."""
+    stated, other = f"192.168.50.1{node}", f"203.0.113.1{node}"
+    return [
+        {},
+        {"hostIP": other},
+        {"hostIP": stated, "hostIPs": [{"ip": stated}, {"ip": f"fd00:203::{node}"}]},
+    ]
 
 
 @cache
@@ -248,4 +263,5 @@ def _pod_addresses(objects: list[Object]) -> list[str]:
 
 def _other_addresses(objects: list[Object]) -> list[str]:
     entries = [entry for o in objects if o["kind"] == "Node" for entry in o["status"]["addresses"]]
-    return [*OUTSIDE, *(entry["address"] for entry in entries if entry["type"] != "Hostname")]
+    reported = [str(address) for o in objects if o["kind"] == "Pod" for address in host_addresses_of(o)]
+    return [*OUTSIDE, *(entry["address"] for entry in entries if entry["type"] != "Hostname"), *reported]

@@ -65,6 +65,12 @@ class Manifests:
             events.append(AddressSetRemoved(name) if slice_ is None else AddressSetSet(name, slice_))
         return events
 
+    def pods(self) -> Iterator[Any]:
+        """The Pods, as they stand in the files."""
+        return (
+            raw for ref, raw in self._raw.items() if ref.kind == POD and ref not in self._cluster.refusals
+        )
+
     def refusals(self) -> list[RefusedError]:
         """Objects that are not taken as they are, and why."""
         found = [*self._cluster.refusals.values(), *self._duplicates]

@@ -8,7 +8,8 @@ nodes are left out, since no interface is known here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from wildcard_operator.compiler.classifier import Classifier, Packet, Verdict
@@ -17,7 +18,7 @@ from wildcard_operator.compiler.events import NodeSet, PodSet, RuleSetSet
 from wildcard_operator.compiler.manifests import Manifests, of_node
 from wildcard_operator.compiler.node import NodeCompiler
 from wildcard_operator.model.entries import Entry, NodeTables, RuleKind
-from wildcard_operator.model.errors import ObjectRef, Refusal
+from wildcard_operator.model.errors import ObjectRef, Refusal, RefusedError
 from wildcard_operator.model.fields import Value
 from wildcard_operator.model.net import (
     ICMP,
@@ -30,14 +31,13 @@ from wildcard_operator.model.net import (
     Direction,
     parse_address,
 )
+from wildcard_operator.model.objects import parse_host_addresses
 from wildcard_operator.model.rulesets import NETWORK_POLICY, Nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from wildcard_operator.compiler.events import Event
     from wildcard_operator.compiler.scopes import ScopeView
-    from wildcard_operator.model.errors import RefusedError
     from wildcard_operator.model.objects import Pod
 
 NOT_ISOLATED: Final = "not isolated"
@@ -106,7 +106,7 @@ class _Node:
     tables: NodeTables
     classifier: Classifier
     scopes: dict[int, ScopeView]
-    addresses: frozenset[Address] = field(default=frozenset())
+    addresses: set[Address]
 
 
 class Simulator:
@@ -132,7 +132,7 @@ class Simulator:
         )
         self._pods = {(e.pod.namespace, e.pod.name): e.pod for e in self._events if isinstance(e, PodSet)}
         self._owners = _owners(self._pods.values())
-        self._host_addresses = _host_addresses(self._events)
+        self._host_addresses = self._addresses_of_nodes(manifests)
         self._nodes: dict[str, _Node] = {}
 
     def answer(self, raw: Any, place: str = "") -> Answer:
@@ -143,6 +143,21 @@ class Simulator:
         egress = self._judge(packet, Direction.EGRESS, depends_on)
         ingress = self._judge(packet, Direction.INGRESS, depends_on)
         return Answer(dict(probe.mapping()), egress, ingress, tuple(sorted(depends_on)))
+
+    def _addresses_of_nodes(self, manifests: Manifests) -> dict[str, set[Address]]:
+        """What Node objects state, and what the pods on them report."""
+        found: dict[str, set[Address]] = defaultdict(set)
+        for event in self._events:
+            if isinstance(event, NodeSet):
+                found[event.node.name].update(event.node.addresses)
+        for raw in manifests.pods():
+            try:
+                node, addresses = parse_host_addresses(raw)
+            except RefusedError as refused:
+                self.refusals.append(refused)
+            else:
+                found[node].update(addresses)
+        return found
 
     def _judge(self, packet: Packet, direction: Direction, depends_on: set[str]) -> End:
         source, destination = self._owners.get(packet.source), self._owners.get(packet.destination)
@@ -173,8 +188,7 @@ class Simulator:
                 compiler.apply(event)
             compiler.delta()
             tables = compiler.tables()
-            addresses = self._host_addresses.get(name, frozenset())
-            node = _Node(tables, Classifier(tables), compiler.scopes(), addresses)
+            node = _Node(tables, Classifier(tables), compiler.scopes(), self._host_addresses[name])
             self._nodes[name] = node
         return node
 
@@ -220,10 +234,6 @@ def _owners(pods: Iterable[Pod]) -> dict[Address, Pod]:
         if not pod.host_network and not pod.terminal:
             owners.update(dict.fromkeys(pod.addresses, pod))
     return owners
-
-
-def _host_addresses(events: Iterable[Event]) -> dict[str, frozenset[Address]]:
-    return {e.node.name: frozenset(e.node.addresses) for e in events if isinstance(e, NodeSet)}
 
 
 def _decider(node: _Node, entry: Entry) -> Decider:

@@ -99,12 +99,22 @@ def parse_pod(raw: Any) -> Pod:
         uid=_text(metadata.field("uid")),
         labels=_labels(metadata),
         node=_text(spec.field("nodeName")),
-        addresses=_pod_addresses(status),
+        addresses=_addresses(status, "podIPs", "podIP"),
         ports=_named_ports(spec),
         created=_timestamp(metadata.field("creationTimestamp")),
         host_network=spec.field("hostNetwork").flag(default=False),
         terminal=_text(status.field("phase")) in _TERMINAL_PHASES,
     )
+
+
+def parse_host_addresses(raw: Any) -> tuple[str, tuple[Address, ...]]:
+    """The node that a Pod runs on, and the addresses of it that the Pod reports.
+
+    An agent knows its node's addresses from the node itself, so `Pod` lacks them.
+    """
+    pod = root(raw, POD)
+    status = pod.field("status")
+    return _text(pod.field("spec").field("nodeName")), _addresses(status, "hostIPs", "hostIP")
 
 
 def parse_namespace(raw: Any) -> Namespace:
@@ -148,9 +158,9 @@ def _labels(metadata: Value) -> Labels:
     return tuple(sorted(metadata.field("labels").labels().items()))
 
 
-def _pod_addresses(status: Value) -> tuple[Address, ...]:
+def _addresses(status: Value, plural: str, singular: str) -> tuple[Address, ...]:
     """`podIPs` hold `podIP` as their first; an old kubelet sets the latter only. Null and "" mean not yet."""
-    values = [item.field("ip") for item in status.field("podIPs").items()] or [status.field("podIP")]
+    values = [item.field("ip") for item in status.field(plural).items()] or [status.field(singular)]
     parsed = [value.parsed(parse_address, Refusal.INVALID_VALUE) for value in values if value.raw]
     return tuple(dict.fromkeys(parsed))
 
