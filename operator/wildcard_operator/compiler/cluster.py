@@ -85,11 +85,16 @@ class ClusterCompiler:
         try:
             return self._put(raw, ref)
         except RefusedError as refused:
-            self.refusals[ref] = refused
-            self._forget(ref)
-            if ref.kind == NETWORK_POLICY:
-                self._isolate(raw, ref, refused)
+            self.refuse(raw, refused)
             return None
+
+    def refuse(self, raw: Any, refused: RefusedError) -> None:
+        """Count an object as absent, for a reason; a policy still isolates the pods that it selects."""
+        ref = reference(raw)
+        self.refusals[ref] = refused
+        self._forget(ref)
+        if ref.kind == NETWORK_POLICY:
+            self._isolate(raw, ref, refused)
 
     def remove(self, kind: str, namespace: str, name: str) -> None:
         """An object is gone."""

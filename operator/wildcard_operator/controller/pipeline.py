@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from wildcard_operator.compiler.address_groups import AddressGroups
+from wildcard_operator.compiler.cluster import reference
 from wildcard_operator.controller.status import FilterVerdict
 from wildcard_operator.controller.world import ready_agent
 from wildcard_operator.kube.api import ADDRESS_SETS, NODES, PODS, RULE_SETS
 from wildcard_operator.kube.slices import Slices
 from wildcard_operator.model.addresssets import address_set_from_dict
 from wildcard_operator.model.entries import Reason
-from wildcard_operator.model.errors import ObjectRef, RefusedError
+from wildcard_operator.model.errors import ObjectRef, Refusal, RefusedError
 from wildcard_operator.model.objects import Namespace, Node, Pod
 from wildcard_operator.model.rulesets import NETWORK_POLICY, WILDCARD_FILTER, ruleset_name
 
@@ -76,7 +77,7 @@ class Pipeline:
             self._compiler.remove(resource.kind, *key)
         else:
             item["kind"] = resource.kind  # which lists leave out
-            parsed = self._compiler.put(item)
+            parsed = self._compiled(item)
         if resource == PODS:
             self._take_pod(key, item, parsed if isinstance(parsed, Pod) else None)
         elif resource == NODES:
@@ -171,6 +172,17 @@ class Pipeline:
         else:
             self._nodes[name] = node
         self._world.set_node(name, node)
+
+    def _compiled(self, item: Json) -> Pod | Namespace | Node | None:
+        """Compile an object; a defect of ours in one may neither keep the others out nor open its pods."""
+        try:
+            return self._compiler.put(item)
+        except Exception:
+            ref = reference(item)
+            log.exception("object refused", kind=ref.kind, object=f"{ref.namespace}/{ref.name}")
+            message = "the operator can't take it: a defect, of which its log has the details"
+            self._compiler.refuse(item, RefusedError(Refusal.DEFECT, ref, "", message))
+            return None
 
     def _take_filter(self, name: str, item: Json | None) -> None:
         if item is None:

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where watched objects enter: what can't be taken is logged and counts as absent, and never keeps others
-out.
-"""
+"""Where watched objects enter."""
 
 from __future__ import annotations
 
@@ -35,12 +33,7 @@ class SourceSink:
     def put(self, item: Json) -> None:
         """An object is there, or is there in a new state."""
         started = time.perf_counter()
-        key = key_of(item)
-        try:
-            self._pipeline.take(self._resource, key, item)
-        except Exception:  # a defect of ours in one object may not keep the others out
-            log.exception("object left out", resource=self._resource.plural, object="/".join(key))
-            self._pipeline.take(self._resource, key, None)
+        self._pipeline.take(self._resource, key_of(item), item)
         self._metrics.computed(self._resource.plural, time.perf_counter() - started)
 
     def remove(self, key: Key) -> None:

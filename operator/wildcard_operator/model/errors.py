@@ -24,6 +24,7 @@ class Refusal(enum.StrEnum):
     TOO_MANY = "TooMany"
     DUPLICATE = "Duplicate"
     UNKNOWN_FORMAT = "UnknownFormat"
+    DEFECT = "Defect"
 
 
 @dataclass(frozen=True, slots=True, order=True)

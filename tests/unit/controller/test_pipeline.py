@@ -11,13 +11,18 @@ from prometheus_client import CollectorRegistry
 
 from support.fakeapi import FakeApi
 from support.waiting import settled
+from wildcard_operator.compiler.cluster import ClusterCompiler
 from wildcard_operator.controller.parts import Parts, build
+from wildcard_operator.controller.pipeline import Pipeline
 from wildcard_operator.controller.settings import Settings
 from wildcard_operator.kube.api import ADDRESS_SETS, NETWORK_POLICIES, PODS, RULE_SETS, Json, list_all
+from wildcard_operator.model.errors import ObjectRef, Refusal
 from wildcard_operator.telemetry.operator_metrics import OperatorMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from wildcard_operator.model.objects import Namespace, Node, Pod
 
 
 @dataclass
@@ -144,3 +149,27 @@ def test_an_object_that_cannot_be_read_harms_no_other() -> None:
         assert len(refused) == 3
 
     operate(api, story)
+
+
+class Brittle(ClusterCompiler):
+    """Has a defect that shows in one policy."""
+
+    def put(self, raw: Any) -> Pod | Namespace | Node | None:
+        if raw["metadata"]["name"] == "fatal":
+            raise ZeroDivisionError
+        return super().put(raw)
+
+
+def test_a_policy_over_which_the_operator_fails_isolates_and_harms_no_other() -> None:
+    api, compiler = FakeApi(), Brittle()
+    parts = build(Settings("operator", "me"), OperatorMetrics(CollectorRegistry()), api, lambda: True)
+    pipeline = Pipeline(Settings("operator", "me"), compiler, parts.world, parts.publisher)
+    for name in ("fatal", "good"):
+        allow = {"podSelector": {"matchLabels": {"app": name}}, "ingress": [{}]}
+        pipeline.take(NETWORK_POLICIES, ("shop", name), policy(name, allow))
+
+    found = {ruleset.source.name: ruleset for ruleset in compiler.changes().rulesets.values() if ruleset}
+    assert found["good"].rules
+    assert not found["fatal"].rules
+    assert found["fatal"].isolates == found["good"].isolates
+    assert compiler.refusals[ObjectRef("NetworkPolicy", "shop", "fatal")].reason is Refusal.DEFECT
