@@ -2,8 +2,9 @@
 /*
  * Reads the headers that rules speak of, from the IP header on.
  *
- * Everything is read through a dynptr, so netfilter and XDP share the code and data in fragments of
- * the buffer is no special case. A field is in the packet's byte order.
+ * What is not plain (see parse_plain_transport()) is read through a dynptr, so netfilter and XDP
+ * share the code and data in fragments of the buffer is no special case. A field is in the packet's
+ * byte order.
  *
  * parse_packet() never guesses. What it cannot read to the end leaves `state` at PACKET_MALFORMED
  * or PACKET_FRAGMENT with ports 0; addresses and protocol are valid unless `state` is
