@@ -101,7 +101,7 @@ class Watcher:
         program = self._object.program_fd("classify")
         while not self._stop.is_set():
             bpfsys.run_syscall_program(program, struct.pack("=Q", LOOPS))
-            # A processor that never leaves the kernel holds a commit's grace period up for a third of a second.
+            # A processor that never leaves the kernel makes a grace period last a third of a second.
             os.sched_yield()
 
     def counted(self) -> tuple[int, int, int]:
