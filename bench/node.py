@@ -33,7 +33,7 @@ from support.bpfbuild import compile_bpf
 from support.bpffs import mounted_bpffs
 from support.objects import pod_object, policy, wildcard_filter
 from support.topology import Cni, Fabric, Node
-from wildcard_operator.datapath.abi import PREFILTER_OBJECT
+from wildcard_operator.datapath.abi import PREFILTER_OBJECT, abi
 from wildcard_operator.datapath.maps import Capacities, NodeMaps
 from wildcard_operator.datapath.pins import Pins
 from wildcard_operator.wildcardmap import bpfsys
@@ -186,7 +186,7 @@ def xdp_drop_rate(rules: int, rounds: int) -> str:
         for i in range(rules):
             key = struct.pack("=I", 32) + bytes((100, 64, i // 256, i % 256))
             bpfsys.map_update(other.map_fd("sources"), key, bytes(4))
-        maps = NodeMaps(Pins(agent.bpffs, 1), write=False)
+        maps = NodeMaps(Pins(agent.bpffs, abi().layout_version), write=False)
         stack.callback(maps.close)
         ours = BpfObject(PREFILTER_OBJECT)
         stack.callback(ours.close)
