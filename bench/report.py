@@ -38,8 +38,8 @@ PLOT = PERFORMANCE.parent / "images" / "map.svg"
 LOOKUPS = """\
 Nanoseconds per lookup with priorities, 90 % hits, less the empty loop. *Independent*: throughput over 4,096
 packets, the median of three loads; *dependent*: each packet chosen by the last answer. *Proposed*: what the
-C of `BPF_MAP_TYPE_WILDCARD` (2022) takes in user space, first match and no priorities, on another machine, times
-{factor:.2f}: what an LPM trie on the source address alone takes here against what it takes there, the
+C of `BPF_MAP_TYPE_WILDCARD` (2022) takes in user space, first match and no priorities, on another machine,
+times {factor:.2f}: what an LPM trie on the source address alone takes here against what it takes there, the
 geometric mean of its least and most. The goal is at most half of it in every cell; **missed** marks those
 that are not there. The `policy` sets are shaped like the entries that this project's compiler makes; the
 proposal was not measured on them."""
@@ -53,7 +53,8 @@ creation."""
 
 ORDERS = """\
 Nanoseconds per lookup, the same set loaded in three orders, in turn, three times each. Tables are chosen for
-the set, so what differs is the measurement and the random hash seed. The goal is 10 %; {missed} of {cells} cells differ by more."""
+the set, so what differs is the measurement and the random hash seed. The goal is 10 %; {missed} of {cells}
+cells differ by more."""
 
 ALGORITHMS = """\
 Nanoseconds per lookup. Brute force is left out where its chain is longer than anybody would choose; tm-static
