@@ -6,8 +6,9 @@
  * share the code and data in fragments of the buffer is no special case. A field is in the packet's
  * byte order.
  *
- * parse_packet() never guesses. What it cannot read to the end leaves `state` at PACKET_MALFORMED
- * or PACKET_FRAGMENT with ports 0; addresses and protocol are valid unless `state` is
+ * Nothing is guessed. What cannot be read to the end leaves `state` at PACKET_MALFORMED with ports
+ * 0. Of a datagram in pieces the first has the ports, the others have what only rules for any port
+ * match: who drops the first has dropped all. Addresses and protocol are valid unless `state` is
  * PACKET_NOT_IP.
  */
 #ifndef LIB_PACKET_H
@@ -16,7 +17,8 @@
 extern void *bpf_dynptr_slice(const struct bpf_dynptr *ptr, __u32 offset, void *buffer,
 			      __u32 buffer__szk) __ksym;
 
-#define IP_OFFSET_OR_MORE 0x3fff /* of frag_off: the offset and the flag "more fragments" */
+#define IP_OFFSET 0x1fff	 /* of frag_off */
+#define IP_OFFSET_OR_MORE 0x3fff /* ... and the flag "more fragments" */
 #define IP6_OFFSET 0xfff8
 #define IP6_MORE 0x0001
 #define MAX_EXTENSION_HEADERS 8
@@ -91,6 +93,13 @@ static __always_inline void parse_transport(const struct bpf_dynptr *data, __u32
 	packet->state = PACKET_MALFORMED;
 }
 
+/* 0 is no port that a rule can ask for, but it is a type and a code. */
+static __always_inline void mark_later_piece(struct packet *packet)
+{
+	if (packet->protocol == IPPROTO_ICMP || packet->protocol == IPPROTO_ICMPV6)
+		packet->sport = packet->dport = 0xffff;
+}
+
 static __always_inline void parse_ipv4(const struct bpf_dynptr *data, __u32 offset,
 				       struct packet *packet)
 {
@@ -105,11 +114,12 @@ static __always_inline void parse_ipv4(const struct bpf_dynptr *data, __u32 offs
 	packet->daddr.v4 = header->daddr;
 	packet->protocol = header->protocol;
 	packet->hop_limit = header->ttl;
-	if (header->frag_off & bpf_htons(IP_OFFSET_OR_MORE)) {
+	if (header->frag_off & bpf_htons(IP_OFFSET_OR_MORE))
 		packet->state = PACKET_FRAGMENT;
-		return;
-	}
-	parse_transport(data, offset + header->ihl * 4, packet);
+	if (header->frag_off & bpf_htons(IP_OFFSET))
+		mark_later_piece(packet);
+	else
+		parse_transport(data, offset + header->ihl * 4, packet);
 }
 
 static __always_inline void parse_ipv6(const struct bpf_dynptr *data, __u32 offset,
@@ -150,9 +160,11 @@ static __always_inline void parse_ipv6(const struct bpf_dynptr *data, __u32 offs
 		if (!fragment)
 			break;
 		if (next == NEXTHDR_FRAGMENT &&
-		    fragment->frag_off & bpf_htons(IP6_OFFSET | IP6_MORE)) {
-			packet->protocol = fragment->nexthdr;
+		    fragment->frag_off & bpf_htons(IP6_OFFSET | IP6_MORE))
 			packet->state = PACKET_FRAGMENT;
+		if (next == NEXTHDR_FRAGMENT && fragment->frag_off & bpf_htons(IP6_OFFSET)) {
+			packet->protocol = fragment->nexthdr;
+			mark_later_piece(packet);
 			return;
 		}
 		extension = (struct ipv6_opt_hdr *)fragment;

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NS, IPv6, IPv6ExtHdrHopByHop
+from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NS, IPv6, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop
 from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
@@ -131,6 +131,46 @@ def test_icmp_types_and_neighbours(node: Stage) -> None:
     neighbour = IPv6(src="fe80::1", dst="ff02::1", hlim=255) / ICMPv6ND_NS(tgt="fd00:192:168:50::11")
     assert _passes(node, neighbour)
     assert _passes(node, ARP(pdst="192.168.50.11"))
+
+
+PIECES = {"the first": (0, 1), "one in the middle": (3, 1), "the last": (6, 0)}
+ANY_UDP = {"name": "udp", "action": "Drop", "protocol": "UDP"}
+ECHO_REPLY = {"name": "pong", "action": "Drop", "icmp": {"type": 0}}
+
+
+def _piece(family: int, piece: str, protocol: int, layer: Packet) -> Packet:
+    """A piece of a datagram that begins with `layer`; what the later ones carry looks like that too."""
+    offset, more = PIECES[piece]
+    if family == 4:
+        return IP(
+            src="198.51.100.7", dst="192.168.50.11", frag=offset, flags="MF" if more else 0, proto=protocol
+        ) / Raw(bytes(layer))
+    return _ip(6) / IPv6ExtHdrFragment(offset=offset, m=more, nh=protocol) / Raw(bytes(layer))
+
+
+@pytest.mark.parametrize("piece", PIECES)
+@pytest.mark.parametrize("family", [4, 6])
+def test_of_a_datagram_in_pieces_the_first_is_judged_by_its_ports(
+    node: Stage, family: int, piece: str
+) -> None:
+    node.apply(wildcard_filter("in", "Ingress", PRIMARY, PORTS, ANY_UDP, ECHO_REPLY))
+    later, icmp = piece != "the first", 1 if family == 4 else 58
+    payload = Raw(bytes(16))
+    try:
+        assert _passes(node, _piece(family, piece, 6, TCP(dport=8000) / payload)) == later
+        assert _passes(node, _piece(family, piece, 6, TCP(dport=9000) / payload))
+        assert not _passes(node, _piece(family, piece, 17, UDP(dport=9000) / payload))
+        assert _passes(node, _piece(family, piece, icmp, ICMP(type=0) / payload)) == later
+    finally:
+        node.apply(wildcard_filter("in", "Ingress", PRIMARY, PORTS, PING, PING6, SYN))
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_first_piece_too_short_for_its_header_is_dropped(node: Stage, family: int) -> None:
+    piece = _piece(family, "the first", 6, TCP(dport=9000))
+    piece[Raw].load = piece[Raw].load[:8]
+
+    assert not _passes(node, piece)
 
 
 def test_failsafe_ports_stand_above_every_filter(node: Stage) -> None:
