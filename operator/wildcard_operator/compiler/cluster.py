@@ -70,7 +70,6 @@ class ClusterCompiler:
         self._reports = FilterReports()
         self._rulesets: dict[str, RuleSet] = {}
         self._published: dict[str, RuleSet] = {}
-        self._adopted: dict[str, dict[str, Any]] = {}
         self._dirty: dict[str, None] = {}
         self.refusals: dict[ObjectRef, RefusedError] = {}
 
@@ -102,23 +101,15 @@ class ClusterCompiler:
         self.refusals.pop(ref, None)
         self._forget(ref)
 
-    def adopt_ruleset(self, name: str, spec: dict[str, Any]) -> None:
-        """A RuleSet that exists already, as the `spec` that it was published with."""
-        self._adopted[name] = spec
-        self._dirty[name] = None
-
     def changes(self) -> Changes:
         """What to publish, since the last call; what is published as it should be is not in it."""
         names, self._dirty = self._dirty, {}
         changes = Changes(address_sets=self.addresses.changes())
         for name in names:
             old, new = self._published.pop(name, None), self._rulesets.get(name)
-            adopted = self._adopted.pop(name, None)
             if new is not None:
                 self._published[name] = new
-            if new == old and adopted is None:
-                continue
-            if new is None or adopted is None or new.to_dict() != adopted:
+            if new != old:
                 changes.rulesets[name] = new
         return changes
 

@@ -34,7 +34,6 @@ class Command(enum.IntEnum):
     MAP_LOOKUP_BATCH = 24
     LINK_CREATE = 28
     LINK_UPDATE = 29
-    LINK_DETACH = 34
 
 
 class MapType(enum.IntEnum):
@@ -201,11 +200,6 @@ def link_create(program_fd: int, attach_type: int, target: int, options: bytes, 
 def link_update(fd: int, program_fd: int) -> None:
     """Give a link another program, with no packet that sees none; EOPNOTSUPP for netfilter links."""
     call(Command.LINK_UPDATE, struct.pack("=IIII", fd, program_fd, 0, 0), "update link")
-
-
-def link_detach(fd: int) -> None:
-    """Detach a link at once, whoever else holds it."""
-    call(Command.LINK_DETACH, struct.pack("=I", fd), "detach link")
 
 
 def possible_cpus() -> int:

@@ -60,11 +60,8 @@ def _library() -> ctypes.CDLL:
         ("bpf_object__close", None, [pointer]),
         ("bpf_object__find_map_by_name", pointer, [pointer, text]),
         ("bpf_object__find_program_by_name", pointer, [pointer, text]),
-        ("bpf_object__next_map", pointer, [pointer, pointer]),
-        ("bpf_map__name", text, [pointer]),
         ("bpf_map__fd", integer, [pointer]),
         ("bpf_map__reuse_fd", integer, [pointer, integer]),
-        ("bpf_map__set_max_entries", integer, [pointer, ctypes.c_uint32]),
         ("bpf_map__set_value_size", integer, [pointer, ctypes.c_uint32]),
         ("bpf_map__initial_value", pointer, [pointer, ctypes.POINTER(size)]),
         ("bpf_program__fd", integer, [pointer]),
@@ -133,21 +130,9 @@ class BpfObject:
         if result < 0:
             raise self._error(-result, verb)
 
-    def map_names(self) -> list[str]:
-        """Return the names of all maps, in the order of the object."""
-        names, current = [], self._lib.bpf_object__next_map(self._handle, None)
-        while current:
-            names.append(self._lib.bpf_map__name(current).decode())
-            current = self._lib.bpf_object__next_map(self._handle, current)
-        return names
-
     def reuse_map(self, name: str, fd: int) -> None:
         """Make the programs use the open map ``fd`` for ``name``; call before ``load``."""
         self._check(self._lib.bpf_map__reuse_fd(self._map(name), fd), f"reuse map {name} of")
-
-    def set_max_entries(self, name: str, entries: int) -> None:
-        """Set a map's capacity; call before ``load``."""
-        self._check(self._lib.bpf_map__set_max_entries(self._map(name), entries), f"size map {name} of")
 
     def set_constants(self, section: str, data: bytes, offset: int = 0) -> None:
         """Write ``data`` into a section (``.rodata``); call before ``load``, then the verifier knows it."""
